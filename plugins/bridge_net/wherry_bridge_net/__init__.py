@@ -1,0 +1,1 @@
+"""Network driver `bridge`: containers on a bridge of the host, behind NAT."""

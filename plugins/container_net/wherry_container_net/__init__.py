@@ -1,0 +1,1 @@
+"""Network driver `container`: join the network of another container."""

@@ -1,0 +1,1 @@
+"""Network driver `host`: containers use the host's network as it is."""

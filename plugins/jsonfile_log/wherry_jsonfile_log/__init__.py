@@ -1,0 +1,1 @@
+"""Log driver `json-file`: Docker's own on-disk format, with rotation."""

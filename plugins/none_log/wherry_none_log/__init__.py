@@ -1,0 +1,1 @@
+"""Log driver `none`: lines are read and dropped."""

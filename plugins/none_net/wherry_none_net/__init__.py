@@ -1,0 +1,1 @@
+"""Network driver `none`: a network namespace with nothing but loopback."""

@@ -1,0 +1,1 @@
+"""Log driver `syslog`: lines go to the syslog daemon, here or elsewhere."""

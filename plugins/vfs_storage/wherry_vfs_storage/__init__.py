@@ -1,0 +1,1 @@
+"""Storage driver `vfs`: every layer a full copy, on any file system."""
