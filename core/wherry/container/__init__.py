@@ -1,0 +1,1 @@
+"""One container: its record on disk, its states, the one operation that it has at a time."""
