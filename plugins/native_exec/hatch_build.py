@@ -17,7 +17,9 @@ class StaticInit(BuildHookInterface):  # type: ignore[type-arg]
             return
         program = Path(self.root, "wherry_native_exec", "wherry-init")
         if not program.is_file():
-            raise FileNotFoundError(f"{program} is missing, and the wheel needs it; build it first: make setup")
+            raise FileNotFoundError(
+                f"{program} is missing, and the wheel needs it; build it first: make setup"
+            )
         machine = MACHINES[machine_of(program)]
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-manylinux_2_17_{machine}.musllinux_1_1_{machine}"
