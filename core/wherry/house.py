@@ -1,0 +1,81 @@
+"""`House`: the rooms of one engine, and what they share. Built by `wherry.engine`, handed to every verb of the lifecycle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wherry.config import Settings
+from wherry.container.container import Container
+from wherry.container.registry import Containers
+from wherry.discovery import Catalogue
+from wherry.events import Events
+from wherry.images import Images
+from wherry.keeper.client import Keepers
+from wherry.lifecycle.timers import Timers
+from wherry.network.networks import Networks
+from wherry.plugins import Driver
+from wherry.spec.extension import Caller, Request
+from wherry.spec.frontend import ExecView
+from wherry.volumes import Volumes
+
+
+@dataclass(kw_only=True)
+class House:
+    """Everything that a verb may need. Fixed after the engine has started."""
+
+    settings: Settings
+    data_root: Path
+    exec_root: Path
+    engine_id: str
+    boot_id: str
+    cgroup_parent: str
+    catalogue: Catalogue
+    driver: Callable[[str, str], Driver]
+    """(kind, name) → the loaded driver; InvalidRequest or DriverError."""
+    events: Events
+    containers: Containers
+    images: Images
+    storage: Driver
+    networks: Networks
+    keepers: Keepers
+    volumes: Volumes
+    timers: Timers
+    workers: ThreadPoolExecutor
+    background: ThreadPoolExecutor
+    """For what nobody waits for: deleting, unmounting."""
+    extensions: tuple[Driver, ...] = ()
+    execs: dict[str, ExecView] = field(default_factory=dict)
+    closing: bool = False
+
+    def exec_driver(self, container: Container) -> Driver:
+        return self.driver("exec", container.record.exec_driver)
+
+    def log_driver(self, container: Container) -> Driver:
+        return self.driver("log", container.record.log_driver)
+
+    def admit(self, operation: str, subject: str = "", fields: Mapping[str, object] | None = None) -> None:
+        """Ask every extension whether this may be; Forbidden if one says no."""
+        request = Request(operation=operation, subject=subject, fields=fields or {})
+        for extension in self.extensions:
+            if extension.has("admit"):
+                extension.call("admit", request=request, caller=Caller())
+
+    def tell(self, container: Container, action: str, **attributes: str) -> None:
+        """Publish an event of a container, with the attributes that Docker's clients expect."""
+        self.events.publish(
+            "container",
+            action,
+            container.id,
+            {
+                "image": container.record.image_name,
+                "name": container.name,
+                **(container.record.config.labels or {}),
+                **attributes,
+            },
+        )
+
+    def run_file(self, container: Container) -> Path:
+        return self.exec_root / "run" / f"{container.id}.json"

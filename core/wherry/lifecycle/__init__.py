@@ -1,0 +1,1 @@
+"""What happens in a container's life, one verb a file."""

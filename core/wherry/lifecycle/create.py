@@ -1,0 +1,320 @@
+"""create: from a request to a record on disk with a layer of its own."""
+
+from __future__ import annotations
+
+import platform
+import posixpath
+import re
+import secrets
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from wherry.clock import now
+from wherry.container import record as records
+from wherry.container.container import Container
+from wherry.container.record import Record
+from wherry.errors import InvalidRequest, NotFound
+from wherry.house import House
+from wherry.lifecycle import command, defaults
+from wherry.lifecycle.rootfs import copy_up, storage_data
+from wherry.logs.options import merge_options
+from wherry.spec.container import (
+    Config,
+    Created,
+    CreateRequest,
+    EndpointRequest,
+    HealthConfig,
+    HostConfig,
+    LogConfig,
+)
+from wherry.spec.frontend import ImageView
+from wherry.state import atomic
+from wherry.undo import Undo
+from wherry.volumes.plan import plan
+
+ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+MINIMUM_MEMORY: Final = 6 * 1024 * 1024
+_ENVIRONMENT_NAME: Final = re.compile(r"[^=\0]+")
+
+
+def create(house: House, request: CreateRequest, *, promised: threading.Event | None = None) -> Created:
+    """Make a container that can be started. Durable when it returns.
+
+    With `promised` the syncing is done beside the caller, who must wait for that event before he reports success.
+    Raises InvalidRequest, NotFound (image), NameInUse. Source: reference Daemon.Create; API 1.51 ContainerCreate.
+    """
+    house.admit("container.create", request.name, {"request": request})
+    image = house.images.get(request.config.image) if request.config.image else None
+    _fits(request.platform, image)
+    container_id = secrets.token_hex(32)
+    config = merged(request.config, image.config if image else None)
+    host, warnings = with_defaults(house, request.host_config)
+    config = _named(config, host, container_id)
+    check(house, config, host)
+    with Undo() as undo:
+        name = house.containers.reserve(request.name, container_id)
+        undo.add(house.containers.release, name, container_id)
+        points = plan(config, host, house.volumes, lambda n: house.containers.get(n).view)
+        layer_parent = house.images.top_layer(image.id) if image else None
+        undo.add(house.storage.call, "remove", layer=container_id)
+        house.storage.call("create", layer=container_id, parent=layer_parent)
+        whole = command.argv(config)
+        record = Record(
+            id=container_id,
+            name=name,
+            created=now(),
+            path=whole[0],
+            args=list(whole[1:]),
+            config=config,
+            image=image.id if image else "",
+            image_name=request.config.image,
+            driver=house.storage.name,
+            exec_driver=host.runtime or house.settings.exec_driver,
+            log_driver=host.log_config.type,
+            networks=_networks(host, request.networks),
+            mounts=points,
+        )
+        directory = house.data_root / "containers" / container_id
+        undo.add(shutil.rmtree, directory, ignore_errors=True)
+        directory.mkdir(mode=0o710)
+        copy_up(house, container_id, points, _uncopied(host))
+        container = Container(directory, record, host, storage_data(house, container_id))
+        if promised is None:
+            _promise(directory, record, host)
+        else:
+            records.save(directory, record, host, synced=False)
+            house.background.submit(_promise_later, directory, promised)
+        house.containers.add(container)
+        house.tell(container, "create")
+        undo.keep()
+    return Created(id=container_id, warnings=warnings)
+
+
+def _promise(directory: Path, record: Record, host: HostConfig) -> None:
+    records.save(directory, record, host, synced=True)
+    atomic.sync_directory(directory.parent)
+
+
+def _promise_later(directory: Path, promised: threading.Event) -> None:
+    try:
+        atomic.sync_file(directory / records.HOST_CONFIG)
+        atomic.sync_file(directory / records.CONFIG)
+        atomic.sync_directory(directory)
+        atomic.sync_directory(directory.parent)
+    except FileNotFoundError:
+        pass  # removed meanwhile: nothing left to promise
+    finally:
+        promised.set()
+
+
+def _fits(wanted: str, image: ImageView | None) -> None:
+    if not wanted or image is None:
+        return
+    machine = ARCHITECTURES.get(platform.machine(), platform.machine())
+    system, _, architecture = wanted.partition("/")
+    architecture = architecture.partition("/")[0]
+    if system not in ("linux", machine) or (architecture and architecture != (image.architecture or machine)):
+        raise NotFound(
+            "image",
+            wanted,
+            f"image with reference {image.id} was found but does not provide the specified platform ({wanted})",
+        )
+
+
+def merged(config: Config, image: Config | None) -> Config:
+    """The request over the image: Docker's rules, field by field. Source: reference `runconfig.Merge`."""
+    if image is None:
+        return config
+    changes: dict[str, object] = {}
+    if not config.entrypoint and not config.cmd:
+        changes["cmd"] = image.cmd
+    if config.entrypoint is None:
+        changes["entrypoint"] = image.entrypoint
+    names = {entry.partition("=")[0] for entry in config.env or ()}
+    inherited = [entry for entry in image.env or () if entry.partition("=")[0] not in names]
+    changes["env"] = [*inherited, *(config.env or ())] if inherited or config.env is not None else None
+    changes["exposed_ports"] = {**(image.exposed_ports or {}), **(config.exposed_ports or {})} or None
+    changes["volumes"] = {**(image.volumes or {}), **(config.volumes or {})} or None
+    changes["labels"] = {**(image.labels or {}), **(config.labels or {})}
+    for field in ("user", "working_dir", "stop_signal", "shell", "on_build"):
+        if not getattr(config, field):
+            changes[field] = getattr(image, field)
+    changes["healthcheck"] = _health(config.healthcheck, image.healthcheck)
+    return msgspec.structs.replace(config, **changes)
+
+
+def _health(own: HealthConfig | None, image: HealthConfig | None) -> HealthConfig | None:
+    if own is None or image is None:
+        return own or image
+    return msgspec.structs.replace(
+        own,
+        test=own.test or image.test,
+        **{
+            field: getattr(own, field) or getattr(image, field)
+            for field in ("interval", "timeout", "retries", "start_period", "start_interval")
+        },
+    )
+
+
+def with_defaults(house: House, host: HostConfig) -> tuple[HostConfig, list[str]]:
+    """The host configuration as `inspect` shows it: Docker's defaults filled in; and the warnings for the user."""
+    settings = house.settings
+    warnings: list[str] = []
+    log_type = host.log_config.type or settings.log_driver
+    log_options = merge_options(
+        settings.log_opts if log_type == settings.log_driver else {}, host.log_config.config or {}
+    )
+    memory_swap = host.memory_swap
+    if host.memory and not memory_swap:
+        memory_swap = host.memory * 2
+    for name in ("kernel_memory", "kernel_memory_tcp"):
+        if getattr(host, name):
+            warnings.append("Specifying a kernel memory limit is deprecated and no longer supported; it is discarded.")
+            host = msgspec.structs.replace(host, **{name: 0})
+    return (
+        msgspec.structs.replace(
+            host,
+            network_mode="bridge" if host.network_mode in ("", "default") else host.network_mode,
+            ipc_mode=host.ipc_mode or "private",
+            cgroupns_mode=host.cgroupns_mode or ("host" if host.privileged else "private"),
+            shm_size=host.shm_size or settings.default_shm_size,
+            memory_swap=memory_swap,
+            log_config=LogConfig(type=log_type, config=log_options),
+            runtime=host.runtime or settings.exec_driver,
+            restart_policy=msgspec.structs.replace(host.restart_policy, name=host.restart_policy.name or "no"),
+            init=settings.init if host.init is None and settings.init else host.init,
+            masked_paths=_paths(host.masked_paths, defaults.MASKED_PATHS, host),
+            readonly_paths=_paths(host.readonly_paths, defaults.READONLY_PATHS, host),
+            console_size=host.console_size or [0, 0],
+        ),
+        warnings,
+    )
+
+
+def _paths(own: list[str] | None, usual: tuple[str, ...], host: HostConfig) -> list[str] | None:
+    if host.privileged:
+        return None
+    if own is not None:
+        return own
+    return [] if "systempaths=unconfined" in (host.security_opt or ()) else list(usual)
+
+
+def _named(config: Config, host: HostConfig, container_id: str) -> Config:
+    if host.network_mode == "host" or host.uts_mode == "host":
+        if config.hostname and host.uts_mode == "host":
+            raise InvalidRequest("conflicting options: hostname and the UTS mode")
+        hostname = config.hostname or platform.node()
+    elif host.network_mode.startswith("container:"):
+        if config.hostname:
+            raise InvalidRequest("conflicting options: hostname and the network mode")
+        return config
+    else:
+        hostname = config.hostname or container_id[:12]
+    working = posixpath.normpath(config.working_dir) if config.working_dir else ""
+    return msgspec.structs.replace(config, hostname=hostname, working_dir=working)
+
+
+def check(house: House, config: Config, host: HostConfig) -> None:
+    """Everything about a configuration that can be refused before anything is made."""
+    command.argv(config)
+    command.capabilities(host.privileged, host.cap_add, host.cap_drop)
+    command.rlimits(host.ulimits, house.settings.default_ulimits)
+    command.security(host.security_opt, host.privileged)
+    for entry in config.env or ():
+        if not _ENVIRONMENT_NAME.match(entry):
+            raise InvalidRequest(f"invalid environment variable: {entry}")
+    if config.working_dir and not config.working_dir.startswith("/"):
+        raise InvalidRequest(f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path")
+    if not re.fullmatch(r"[a-zA-Z0-9_.-]{0,64}", config.hostname):
+        raise InvalidRequest(f"invalid hostname: {config.hostname}")
+    if host.memory and host.memory < MINIMUM_MEMORY:
+        raise InvalidRequest("Minimum memory limit allowed is 6MB")
+    if host.memory_swap > 0 and not host.memory:
+        raise InvalidRequest("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if host.memory and 0 < host.memory_swap < host.memory:
+        raise InvalidRequest("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if host.nano_cpus and (host.cpu_quota or host.cpu_period):
+        raise InvalidRequest("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+    if host.oom_score_adj < -1000 or host.oom_score_adj > 1000:
+        raise InvalidRequest(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    policy = host.restart_policy
+    if policy.name not in ("no", "always", "unless-stopped", "on-failure"):
+        raise InvalidRequest(f"invalid restart policy: unknown policy '{policy.name}'")
+    if policy.maximum_retry_count and policy.name != "on-failure":
+        raise InvalidRequest("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if policy.maximum_retry_count < 0:
+        raise InvalidRequest("invalid restart policy: maximum retry count cannot be negative")
+    if host.auto_remove and policy.name != "no":
+        raise InvalidRequest("can't create 'AutoRemove' container with restart policy")
+    if config.stop_signal:
+        signal_number(config.stop_signal)
+    _check_modes(house, host)
+    house.driver("exec", host.runtime or house.settings.exec_driver)
+    driver = house.driver("log", host.log_config.type)
+    if driver.has("check"):
+        driver.call("check", options=host.log_config.config or {})
+
+
+def _check_modes(house: House, host: HostConfig) -> None:
+    for value, words, what in (
+        (host.ipc_mode, ("private", "host", "shareable", "none"), "IPC mode"),
+        (host.pid_mode, ("", "host"), "PID mode"),
+        (host.uts_mode, ("", "host"), "UTS mode"),
+        (host.cgroupns_mode, ("private", "host"), "cgroup namespace mode"),
+        (host.userns_mode, ("", "host"), "user namespace mode"),
+    ):
+        if value not in words and not (what in ("IPC mode", "PID mode") and value.startswith("container:")):
+            raise InvalidRequest(f"invalid {what}: {value}")
+    if host.network_mode.startswith("container:") and (host.port_bindings or host.publish_all_ports):
+        raise InvalidRequest(
+            "conflicting options: port publishing and the container type network mode"
+        )
+    house.networks.check_mode(host.network_mode)
+
+
+def signal_number(text: str) -> int:
+    """The number of a signal given as `9`, `KILL` or `SIGKILL`; InvalidRequest."""
+    if text.isdigit():
+        if 0 < int(text) < signal.NSIG:
+            return int(text)
+    else:
+        name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+        match = re.fullmatch(r"SIGRT(MIN|MAX)([+-]\d+)?", name)
+        if match:
+            base = signal.SIGRTMIN if match[1] == "MIN" else signal.SIGRTMAX
+            number = base + int(match[2] or 0)
+            if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
+                return number
+        elif name in signal.Signals.__members__:
+            return int(signal.Signals[name])
+    raise InvalidRequest(f"invalid signal: {text}")
+
+
+def _networks(host: HostConfig, requests: dict[str, EndpointRequest]) -> dict[str, EndpointRequest]:
+    mode = host.network_mode
+    if mode.startswith("container:"):
+        return {}
+    named = {("bridge" if name == "default" else name): request for name, request in requests.items()}
+    if mode not in named:
+        named = {mode: EndpointRequest(), **named}
+    return named
+
+
+def _uncopied(host: HostConfig) -> frozenset[str]:
+    targets = {
+        posixpath.normpath(m.target)
+        for m in host.mounts or ()
+        if m.volume_options is not None and m.volume_options.no_copy
+    }
+    targets |= {
+        posixpath.normpath(parts[1])
+        for text in host.binds or ()
+        if len(parts := text.split(":")) == 3 and "nocopy" in parts[2].split(",")
+    }
+    return frozenset(targets)
+

@@ -1,0 +1,462 @@
+"""start: the steps from a record to a running process, each with its inverse.
+
+The order is the reference's `Container.Start`. A step takes the `Start` in hand and adds the one thing it knows; its
+inverse is registered before it acts, so that a failure at step N undoes N…1 and the user sees the first error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from wherry.clock import now
+from wherry.container.container import Container, Run
+from wherry.container.state import Move
+from wherry.errors import Conflict, InvalidRequest, NotModified, StartFailed, Unavailable
+from wherry.house import House
+from wherry.keeper.client import Keeper, Setup
+from wherry.lifecycle import command as commands
+from wherry.lifecycle import defaults, naming, rootfs
+from wherry.lifecycle.descriptors import Descriptors
+from wherry.lifecycle.ports import wished
+from wherry.lifecycle.waiting import settle
+from wherry.linux import mounts, paths
+from wherry.logs.options import delivery
+from wherry.network.networks import Connection, ConnectRequest
+from wherry.spec.command import Command, Mount, Namespace, Namespaces
+from wherry.spec.container import MountPoint
+from wherry.spec.frontend import Attachment
+from wherry.spec.log import LogContext
+from wherry.state import atomic
+from wherry.undo import Undo
+
+log = logging.getLogger(__name__)
+
+KEEPER_LEAVES: Final = 10.0
+"""Seconds that a start waits for the keeper of the run before to be gone."""
+
+
+@dataclass(kw_only=True)
+class Start:
+    """A start in progress: what the steps have found and made so far."""
+
+    house: House
+    container: Container
+    descriptors: Descriptors
+    root: int = -1
+    connection: Connection | None = None
+    linked: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    mounts: list[Mount] = field(default_factory=list)
+    command: Command | None = None
+    log_context: LogContext | None = None
+    run: Run | None = None
+
+
+def start(house: House, name: str) -> None:
+    """Run a container's process 1; returns when its program is executing.
+
+    NotModified if it runs already; Conflict if it is being removed; StartFailed and its kin, with the state, error
+    and exit code recorded. Source: reference Container.Start; API 1.51 ContainerStart.
+    """
+    container = house.containers.get(name)
+    house.admit("container.start", container.id)
+    with container.operation("start") as operation:
+        if container.view.status == "paused":
+            raise Conflict("cannot start a paused container, try unpause instead")
+        if container.running:
+            raise NotModified(f"container {container.name} is running already")
+        if container.view.status in ("removing", "dead"):
+            raise Conflict("container is marked for removal and cannot be started")
+        container.stop_requested = False
+        attempt(house, container, operation.cancelled.is_set)
+
+
+def attempt(house: House, container: Container, cancelled: Callable[[], bool]) -> None:
+    """One start, inside the container's operation. On an error all is undone and recorded."""
+    if not container.keeper_gone.wait(KEEPER_LEAVES):
+        raise Unavailable(f"the keeper of the last run of {container.name} has not ended; try again")
+    container.exit_seen = None
+    try:
+        with Undo() as undo, Descriptors() as descriptors:
+            begun = Start(house=house, container=container, descriptors=descriptors)
+            for step in STEPS:
+                container.operation.step = step.__name__
+                if cancelled():
+                    raise Conflict(f"the start of container {container.name} was cancelled")
+                step(begun, undo)
+            undo.keep()
+    except Exception as error:
+        _failed(house, container, error)
+        raise
+    assert begun.run is not None
+    container.run = begun.run
+    container.move(
+        Move.STARTED, exit_code=0, error="", oom_killed=False, started_at=now(), finished_at=container.state.finished_at
+    )
+    house.tell(container, "start")
+    container.save(synced=False)
+
+
+def _failed(house: House, container: Container, error: Exception) -> None:
+    container.run = None
+    _hang_up(container)
+    code = error.exit_code if isinstance(error, StartFailed) else 128
+    container.move(Move.FAILED, exit_code=code, error=str(error), finished_at=now())
+    container.save(synced=False)
+    house.tell(container, "die", exitCode=str(code))
+    settle(container, code, str(error))
+
+
+def _hang_up(container: Container) -> None:
+    while container.pending:
+        os.close(container.pending.pop().descriptor)
+
+
+# The steps, in their order.
+
+
+def dns(begun: Start, undo: Undo) -> None:
+    """resolv.conf: reference `setupContainerDns`."""
+    naming.write_resolv_conf(begun.house, begun.container)
+
+
+def root(begun: Start, undo: Undo) -> None:
+    """The root file system, mounted once, as a descriptor: reference `Mount`."""
+    container = begun.container
+    undo.add(drop_root, container)
+    container.rootfs = begun.root = rootfs.attach(begun.house, container.id)
+
+
+def drop_root(container: Container) -> None:
+    """Close this engine's descriptor of a container's root."""
+    descriptor, container.rootfs = container.rootfs, None
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def network(begun: Start, undo: Undo) -> None:
+    """Sandbox, endpoints, published ports: reference `initializeNetworking`, `AllocateNetwork`."""
+    house, container = begun.house, begun.container
+    config, host = container.record.config, container.host_config
+    mode = "none" if config.network_disabled else host.network_mode
+    owner = None
+    if mode.startswith("container:"):
+        peer = house.containers.get(mode.partition(":")[2])
+        if not peer.running or peer.run is None or peer.run.connection is None:
+            raise Conflict(f"cannot join network of a non running container: {peer.id}")
+        owner = peer.run.connection
+        container.record = msgspec.structs.replace(
+            container.record,
+            config=msgspec.structs.replace(
+                config, hostname=peer.record.config.hostname, domainname=peer.record.config.domainname
+            ),
+        )
+    connection = house.networks.connect(
+        ConnectRequest(
+            container_id=container.id,
+            name=container.name,
+            hostname=config.hostname,
+            mode=mode,
+            endpoints=container.record.networks,
+            mac=config.mac_address or "",
+            ports=wished(config, host),
+            owner=owner,
+        )
+    )
+    undo.add(house.networks.release, connection)
+    begun.connection = connection
+
+
+def hosts(begun: Start, undo: Undo) -> None:
+    """/etc/hostname and /etc/hosts: reference `buildHostnameAndHostsFiles`."""
+    assert begun.connection is not None
+    naming.write_names(begun.house, begun.container, begun.connection)
+
+
+def settings(begun: Start, undo: Undo) -> None:
+    """What this kernel cannot honour is said and dropped: reference `verifyDaemonSettings`."""
+    if begun.house.settings.ip_forward and Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "0":
+        log.warning("IPv4 forwarding is disabled. Networking will not work")
+
+
+def volumes(begun: Start, undo: Undo) -> None:
+    """Sources of binds and volumes as descriptors, in the host's namespace: reference `prepareVolumes`."""
+    host = begun.container.host_config
+    plain = {
+        posixpath.normpath(m.target): m.bind_options
+        for m in host.mounts or ()
+        if m.bind_options is not None
+    }
+    for point in begun.container.record.mounts:
+        options = plain.get(point.destination)
+        begun.mounts.append(_mount(begun, point, recursive=not (options and options.non_recursive)))
+
+
+def _mount(begun: Start, point: MountPoint, *, recursive: bool) -> Mount:
+    if point.type == "tmpfs":
+        return _tmpfs(point)
+    source = Path(point.source)
+    if point.type == "bind" and not source.exists():
+        source.mkdir(parents=True, exist_ok=True)
+    if point.propagation.endswith("shared") and not mounts.is_shared(source):
+        raise InvalidRequest(f"path {source} is mounted on {source} but it is not a shared mount")
+    try:
+        descriptor = mounts.clone_tree(source, recursive=recursive)
+    except OSError as error:
+        raise StartFailed(f"cannot mount {source} on {point.destination}: {error.strerror}") from error
+    return Mount(
+        kind="bind",
+        target=point.destination,
+        source=point.source,
+        descriptor=begun.descriptors.add(descriptor),
+        read_only=not point.rw,
+        propagation=point.propagation or "rprivate",
+        is_directory=source.is_dir(),
+    )
+
+
+def _tmpfs(point: MountPoint) -> Mount:
+    flags, data = ["nosuid", "nodev", "noexec"], []
+    for word in filter(None, point.mode.split(",")):
+        if word in ("exec", "suid", "dev"):
+            flags.remove(f"no{word}")
+        elif word in ("ro", "rw", "defaults", "nosuid", "nodev", "noexec"):
+            continue
+        elif word in ("noatime", "relatime", "nodiratime", "strictatime", "sync"):
+            flags.append(word)
+        elif word.partition("=")[0] in ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"):
+            data.append(word)
+        else:
+            raise InvalidRequest(f'invalid tmpfs option ["{word}"]')
+    read_only = not point.rw or "ro" in point.mode.split(",")
+    return Mount(
+        kind="tmpfs", target=point.destination, flags=tuple(flags), data=",".join(data), read_only=read_only
+    )
+
+
+def links(begun: Start, undo: Undo) -> None:
+    """`--link`: reference `setupLinkedContainers`."""
+    begun.linked = naming.link_environment(begun.house, begun.container)
+
+
+def working_directory(begun: Start, undo: Undo) -> None:
+    """Made if it is missing: reference `setupWorkingDirectory`."""
+    wanted = begun.container.record.config.working_dir
+    if wanted and wanted != "/":
+        try:
+            paths.make_directories_in_root(begun.root, wanted, 0o755)
+        except (NotADirectoryError, FileExistsError):
+            raise StartFailed(f"Cannot mkdir: {wanted} is not a directory") from None
+
+
+def environment(begun: Start, undo: Undo) -> None:
+    """Reference `createDaemonEnvironment`."""
+    begun.environment = commands.environment(begun.container.record.config, begun.linked)
+
+
+def command(begun: Start, undo: Undo) -> None:
+    """The `Command`: reference `populateCommand`."""
+    house, container = begun.house, begun.container
+    config, host = container.record.config, container.host_config
+    devices, rules = commands.devices(host)
+    assert begun.connection is not None
+    usual = defaults.SYSCTLS if begun.connection.plan.kind == "own" else {}
+    parent = host.cgroup_parent or house.cgroup_parent
+    begun.command = Command(
+        id=container.id,
+        rootfs=begun.descriptors.lend(begun.root),
+        readonly_rootfs=host.readonly_rootfs,
+        process=commands.process(config, host, begun.environment, house.settings.default_ulimits),
+        hostname="" if host.uts_mode == "host" else config.hostname,
+        domainname=config.domainname,
+        init=bool(host.init),
+        namespaces=_namespaces(begun),
+        devices=devices,
+        device_rules=rules,
+        masked_paths=tuple(host.masked_paths or ()),
+        readonly_paths=tuple(host.readonly_paths or ()),
+        sysctls={**usual, **(host.sysctls or {})},
+        resources=commands.resources(host),
+        cgroup=posixpath.join("/", parent, container.id),
+    )
+    for extension in house.extensions:
+        if extension.has("amend"):
+            begun.command = extension.call("amend", command=begun.command) or begun.command
+    for extension in house.extensions:
+        if extension.has("check"):
+            extension.call("check", command=begun.command)
+
+
+def _namespaces(begun: Start) -> Namespaces:
+    host = begun.container.host_config
+    connection = begun.connection
+    if connection is None or connection.sandbox is None:
+        net = Namespace(kind="host")
+    else:
+        net = _joined(begun, connection.sandbox.path)
+    return Namespaces(
+        net=net,
+        ipc=_peer_namespace(begun, host.ipc_mode, "ipc"),
+        pid=_peer_namespace(begun, host.pid_mode, "pid"),
+        uts=Namespace(kind="host") if host.uts_mode == "host" else Namespace(),
+        cgroup=Namespace(kind="host") if host.cgroupns_mode == "host" else Namespace(),
+    )
+
+
+def _peer_namespace(begun: Start, mode: str, kind: str) -> Namespace:
+    if mode == "host":
+        return Namespace(kind="host")
+    if not mode.startswith("container:"):
+        return Namespace()
+    peer = begun.house.containers.get(mode.partition(":")[2])
+    if not peer.running or peer.run is None:
+        raise Conflict(f"cannot join {kind.upper()} of a non running container: {peer.id}")
+    if kind == "ipc" and peer.host_config.ipc_mode not in ("shareable", "private", "host"):
+        raise Conflict(f"cannot join IPC of a container whose IPC mode is {peer.host_config.ipc_mode}: {peer.id}")
+    return _joined(begun, f"/proc/{peer.run.pid}/ns/{kind}")
+
+
+def _joined(begun: Start, path: str) -> Namespace:
+    return Namespace(
+        kind="joined", descriptor=begun.descriptors.add(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    )
+
+
+def setup_mounts(begun: Start, undo: Undo) -> None:
+    """All mounts in their order: those of every container, the three files, then the user's. Reference `setupMounts`."""
+    assert begun.command is not None
+    host = begun.container.host_config
+    usual = defaults.mounts(
+        privileged=host.privileged, shm_size=host.shm_size, shared_ipc=begun.command.shm is not None
+    )
+    taken = {mount.target for mount in begun.mounts}
+    files = [
+        Mount(
+            kind="bind",
+            target=target,
+            source=str(path),
+            descriptor=begun.descriptors.add(mounts.clone_tree(path)),
+            propagation="rprivate",
+            read_only=host.readonly_rootfs,
+            is_directory=False,
+        )
+        for target, path in naming.files(begun.house, begun.container).items()
+        if target not in taken
+    ]
+    whole = [*(mount for mount in usual if mount.target not in taken), *files, *begun.mounts]
+    begun.command = dataclasses.replace(begun.command, mounts=tuple(whole))
+
+
+def logging_context(begun: Start, undo: Undo) -> None:
+    """Whose log it will be: reference `startLogging`."""
+    begun.log_context = log_context(begun.house, begun.container)
+
+
+def log_context(house: House, container: Container) -> LogContext:
+    """A container, as its log driver is told of it."""
+    record, host = container.record, container.host_config
+    return LogContext(
+        container_id=record.id,
+        container_name=record.name,
+        directory=container.directory,
+        image_id=record.image,
+        image_name=record.image_name,
+        command=(record.path, *record.args),
+        created=record.created,
+        labels=record.config.labels or {},
+        env=tuple(record.config.env or ()),
+        options=host.log_config.config or {},
+    )
+
+
+def run(begun: Start, undo: Undo) -> None:
+    """Keeper, process 1 at its barrier, the run recorded, then the barrier opened: reference `waitForStart`."""
+    house, container = begun.house, begun.container
+    assert begun.command is not None and begun.log_context is not None
+    driver = house.exec_driver(container)
+    undo.add(_abandon, container)
+    container.keeper_gone.clear()
+    keeper = container.keeper = house.keepers.spawn(container.id)
+    running = keeper.start(_setup(begun, keeper), begun.descriptors.numbers)
+    container.pending.clear()
+    undo.add(driver.call, "clean", state=running.state)
+    undo.add(driver.call, "kill", state=running.state, signal=9, everyone=True)
+    undo.add(_abandon, container)
+    begun.run = Run(
+        boot_id=house.boot_id,
+        pid=running.pid,
+        start_time=running.start_time,
+        exec_driver=driver.name,
+        state=dict(running.state),
+        connection=begun.connection,
+        cgroup=begun.command.cgroup,
+    )
+    undo.add(house.run_file(container).unlink, missing_ok=True)
+    write_run(house, container, begun.run)
+    (container.directory / "exit.json").unlink(missing_ok=True)
+    keeper.release()
+    begun.run = msgspec.structs.replace(begun.run, released=True)
+
+
+def write_run(house: House, container: Container, begun: Run) -> None:
+    """Record a run on the exec root."""
+    atomic.replace(house.run_file(container), msgspec.json.encode(begun))
+
+
+def _setup(begun: Start, keeper: Keeper) -> Setup:
+    house, container = begun.house, begun.container
+    config, host = container.record.config, container.host_config
+    assert begun.command is not None and begun.log_context is not None and begun.connection is not None
+    log_driver = house.log_driver(container)
+    how = delivery(host.log_config.config or {})
+    held = [begun.descriptors.lend(begun.root)]
+    held += [begun.descriptors.add(number) for number in begun.connection.sockets]
+    attachments: list[tuple[int, Attachment]] = [
+        (begun.descriptors.add(waiting.descriptor), waiting) for waiting in container.pending
+    ]
+    return Setup(
+        command=begun.command,
+        exec_driver=house.exec_driver(container).resolved,
+        log_driver=log_driver.resolved,
+        log_context=begun.log_context,
+        log_mode=how.mode,
+        max_buffer_size=how.max_buffer_size,
+        open_stdin=config.open_stdin,
+        stdin_once=config.stdin_once,
+        exit_path=container.directory / "exit.json",
+        attachments=attachments,
+        held=tuple(held),
+    )
+
+
+def _abandon(container: Container) -> None:
+    keeper, container.keeper = container.keeper, None
+    if keeper is not None:
+        keeper.abandon()
+    container.keeper_gone.set()
+
+
+STEPS: tuple[Callable[[Start, Undo], None], ...] = (
+    dns,
+    root,
+    network,
+    hosts,
+    settings,
+    volumes,
+    links,
+    working_directory,
+    environment,
+    command,
+    setup_mounts,
+    logging_context,
+    run,
+)

@@ -1,0 +1,94 @@
+"""Named volumes of the local kind: a directory each below the data root, with its labels beside it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from wherry.clock import now
+from wherry.errors import InvalidRequest, NotFound
+from wherry.spec.container import Value
+from wherry.state import atomic
+
+NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
+
+
+class Volume(Value):
+    """A volume as recorded. `anonymous`: made for one container, named by nobody."""
+
+    name: str
+    created: str
+    labels: dict[str, str] = {}
+    options: dict[str, str] = {}
+    anonymous: bool = False
+
+
+class Volumes:
+    """The volumes below `root`. A volume exists when its record does."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        root.mkdir(parents=True, exist_ok=True, mode=0o711)
+
+    def path(self, name: str) -> Path:
+        """Where a volume's files are."""
+        return self._root / name / "_data"
+
+    def ensure(
+        self,
+        name: str = "",
+        labels: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
+    ) -> Volume:
+        """The volume of this name, made if there is none; "" makes an anonymous one. Durable when it returns."""
+        if name and not NAME.match(name):
+            raise InvalidRequest(
+                f'create {name}: "{name}" includes invalid characters for a local volume name, only '
+                '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
+            )
+        if name:
+            try:
+                return self.get(name)
+            except NotFound:
+                pass
+        volume = Volume(
+            name=name or secrets.token_hex(32),
+            created=now(),
+            labels=dict(labels or {}),
+            options=dict(options or {}),
+            anonymous=not name,
+        )
+        directory = self._root / volume.name
+        (directory / "_data").mkdir(parents=True, exist_ok=True, mode=0o755)
+        atomic.promise(directory / "volume.json", msgspec.json.encode(volume))
+        atomic.sync_directory(directory)
+        atomic.sync_directory(self._root)
+        return volume
+
+    def get(self, name: str) -> Volume:
+        try:
+            return msgspec.json.decode((self._root / name / "volume.json").read_bytes(), type=Volume)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFound("volume", name, f"get {name}: no such volume") from None
+
+    def all(self) -> list[Volume]:
+        found = []
+        for directory in sorted(self._root.iterdir()):
+            try:
+                found.append(self.get(directory.name))
+            except (NotFound, msgspec.DecodeError):
+                continue
+        return found
+
+    def remove(self, name: str) -> None:
+        """Delete a volume with its files: its record first, so that it is gone for readers at once."""
+        self.get(name)
+        (self._root / name / "volume.json").unlink(missing_ok=True)
+        atomic.sync_directory(self._root / name)
+        shutil.rmtree(self._root / name, ignore_errors=True)
