@@ -27,6 +27,7 @@ import pluggy
 
 from wherry import driver_options
 from wherry.errors import DriverError, Unsupported, WherryError
+from wherry.services import EngineServices
 from wherry.spec.services import Services
 from wherry.words import nearest
 
@@ -158,6 +159,8 @@ def load(
     """
     contract = contract_of(resolved.kind)
     class_ = examine(resolved)
+    if isinstance(services, EngineServices):
+        services = services.bound(driver=f"{resolved.kind}/{resolved.name}")
     instance = _instantiate(resolved, class_, services)
     hooks = _Hooks(resolved.kind)
     hooks.admit(resolved, instance)
