@@ -12,10 +12,11 @@ dashes or underscores; numbers and booleans may come as text, because flags have
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from wherry.errors import ConfigurationError
 from wherry.words import nearest
@@ -62,4 +63,20 @@ def _convert(value: Any, wanted: Any, what: str) -> Any:
         # What is not text came from a file that has types; there 1 is no boolean and 1.5 no integer.
         return msgspec.convert(value, type=wanted, strict=not isinstance(value, str), dec_hook=path)
     except (msgspec.ValidationError, NotImplementedError) as error:
-        raise ConfigurationError(f"{what}: {error}") from error
+        raise ConfigurationError(f"{what}: {in_words(error)}") from error
+
+
+def in_words(error: Exception) -> str:
+    """A complaint about a type, in the words of whoever writes a configuration file."""
+    return re.sub(r"`([^`]*)`", lambda found: _WORDS.get(found.group(1), f'"{found.group(1)}"'), str(error))
+
+
+_WORDS: Final = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "null": "nothing",
+}
