@@ -14,7 +14,7 @@ from wherry.discovery import Catalogue
 from wherry.events import Events
 from wherry.images import Images
 from wherry.keeper.client import Keepers
-from wherry.lifecycle.timers import Timers
+from wherry.timers import Timers
 from wherry.network.networks import Networks
 from wherry.plugins import Driver
 from wherry.spec.extension import Caller, Request

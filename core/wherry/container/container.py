@@ -18,6 +18,7 @@ from wherry.container.operation import Operation
 from wherry.container.record import Record, Stored
 from wherry.container.state import RUNNING, Move, moved
 from wherry.keeper.client import Keeper
+from wherry.logs.stream import LogStream
 from wherry.network.networks import Connection
 from wherry.spec.container import ContainerView, EndpointView, HostConfig, PortBinding
 from wherry.spec.frontend import Attachment, ExitStatus
@@ -61,6 +62,7 @@ class Container:
         self.waiters: list[tuple[str, Future[ExitStatus]]] = []
         self.waiters_lock = threading.Lock()
         self.stop_requested = False
+        self.log_streams: set[LogStream] = set()
         self.backoff = 0.1
         self.view = self._snapshot()
 

@@ -1,0 +1,147 @@
+"""The three files of names that every container has: resolv.conf, hostname, hosts; and what links add.
+
+They are bind-mounted into running containers, so they are rewritten in place and never renamed over.
+Source: reference `setupContainerDns`, `buildHostnameAndHostsFiles`, `setupLinkedContainers`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from wherry.container.container import Container
+from wherry.errors import Conflict, InvalidRequest
+from wherry.house import House
+from wherry.lifecycle.ports import parse
+from wherry.network import names
+from wherry.network.networks import Connection
+
+HOST_RESOLV_CONF: Final = Path("/etc/resolv.conf")
+
+
+def write(path: Path, text: str) -> None:
+    """Give a file this text without changing which file it is."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        os.pwrite(descriptor, text.encode(), 0)
+        os.ftruncate(descriptor, len(text.encode()))
+        os.fchmod(descriptor, 0o644)
+    finally:
+        os.close(descriptor)
+
+
+def write_resolv_conf(house: House, container: Container) -> None:
+    """Make the container's resolv.conf from the host's and the options; one that the user changed is left alone."""
+    host, settings = container.host_config, house.settings
+    if host.network_mode.startswith("container:"):
+        return
+    path, hashed = container.directory / "resolv.conf", container.directory / "resolv.conf.hash"
+    if path.exists() and (not hashed.exists() or names.digest(path.read_text()) != hashed.read_text()):
+        return
+    try:
+        text = HOST_RESOLV_CONF.read_text()
+    except FileNotFoundError:
+        text = ""
+    if host.network_mode != "host":
+        text = names.resolv_conf(
+            text,
+            dns=host.dns or settings.dns,
+            search=host.dns_search or settings.dns_search,
+            options=host.dns_options or settings.dns_opts,
+            ipv6=False,
+            filter_local=True,
+        )
+    write(path, text)
+    write(hashed, names.digest(text))
+
+
+def write_names(house: House, container: Container, connection: Connection) -> None:
+    """/etc/hostname and /etc/hosts for how the container is connected now."""
+    config, host = container.record.config, container.host_config
+    if host.network_mode.startswith("container:"):
+        return
+    full = f"{config.hostname}.{config.domainname}" if config.domainname else config.hostname
+    write(container.directory / "hostname", full + "\n")
+    path = container.directory / "hosts"
+    if connection.plan.kind == "host" and Path("/etc/hosts").exists():
+        write(path, Path("/etc/hosts").read_text() + _extra_lines(house, container, connection))
+        return
+    address = next((endpoint.ipv4 for _, endpoint in connection.endpoints if endpoint.ipv4), "")
+    write(path, names.hosts_file(address, config.hostname, config.domainname, _extra(house, container, connection)))
+
+
+def _extra_lines(house: House, container: Container, connection: Connection) -> str:
+    return "".join(f"{address}\t{name}\n" for name, address in _extra(house, container, connection))
+
+
+def _extra(house: House, container: Container, connection: Connection) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for alias, child in linked(house, container):
+        address = _address(child)
+        aliases = dict.fromkeys([alias, child.record.config.hostname, child.name])
+        found.append((" ".join(aliases), address))
+    for entry in container.host_config.extra_hosts or ():
+        separator = "=" if "=" in entry.partition(":")[0] else ":"
+        name, found_separator, address = entry.partition(separator)
+        if not found_separator or not name:
+            raise InvalidRequest(f'bad format for add-host: "{entry}"')
+        if address == "host-gateway":
+            address = next((e.ipv4_gateway for _, e in connection.endpoints if e.ipv4_gateway), "127.0.0.1")
+        found.append((name, address))
+    return found
+
+
+def files(house: House, container: Container) -> dict[str, Path]:
+    """Target in the container → file on the host; those of its peer for `--network container:X`."""
+    directory = container.directory
+    mode = container.host_config.network_mode
+    if mode.startswith("container:"):
+        directory = house.containers.get(mode.partition(":")[2]).directory
+    return {f"/etc/{name}": directory / name for name in ("resolv.conf", "hostname", "hosts")}
+
+
+def linked(house: House, container: Container) -> list[tuple[str, Container]]:
+    """(alias, container) of each `--link`."""
+    found = []
+    for link in container.host_config.links or ():
+        name, _, alias = link.partition(":")
+        child = house.containers.get(name)
+        found.append((alias.rpartition("/")[2] or child.name, child))
+    return found
+
+
+def link_environment(house: House, container: Container) -> tuple[str, ...]:
+    """The variables that links give: reference `links.ToEnv`."""
+    variables: list[str] = []
+    for alias, child in linked(house, container):
+        if not child.running:
+            raise Conflict(f"Cannot link to a non running container: /{child.name} AS /{container.name}/{alias}")
+        prefix, address = alias.replace("-", "_").upper(), _address(child)
+        ports = sorted(_exposed(child))
+        for index, (port, protocol) in enumerate(ports):
+            url = f"{protocol}://{address}:{port}"
+            if index == 0:
+                variables.append(f"{prefix}_PORT={url}")
+            name = f"{prefix}_PORT_{port}_{protocol.upper()}"
+            variables += [
+                f"{name}={url}",
+                f"{name}_ADDR={address}",
+                f"{name}_PORT={port}",
+                f"{name}_PROTO={protocol}",
+            ]
+        variables.append(f"{prefix}_NAME=/{container.name}/{alias}")
+        for entry in child.record.config.env or ():
+            name, _, value = entry.partition("=")
+            if name not in ("HOME", "PATH"):
+                variables.append(f"{prefix}_ENV_{name}={value}")
+    return tuple(variables)
+
+
+def _exposed(child: Container) -> list[tuple[int, str]]:
+    return [(port, protocol) for protocol, port in map(parse, child.record.config.exposed_ports or {})]
+
+
+def _address(child: Container) -> str:
+    connection = child.run.connection if child.run else None
+    return next((e.ipv4 for _, e in connection.endpoints if e.ipv4), "") if connection else ""
