@@ -88,9 +88,10 @@ def _capability(name: str) -> str:
     return full
 
 
-def rlimits(own: Sequence[Ulimit] | None, daemon: Sequence[Ulimit]) -> tuple[Rlimit, ...]:
+def rlimits(own: Sequence[Ulimit] | None, daemon: Sequence[Rlimit]) -> tuple[Rlimit, ...]:
     """The container's limits, and the daemon's for those that it does not name. Nothing is inherited."""
-    wanted = {limit.name: limit for limit in daemon} | {limit.name: limit for limit in own or ()}
+    wanted: dict[str, Rlimit | Ulimit] = {limit.name: limit for limit in daemon}
+    wanted |= {limit.name: limit for limit in own or ()}
     for limit in wanted.values():
         if limit.name not in RLIMITS:
             raise InvalidRequest(f"invalid ulimit type: {limit.name}")
@@ -253,7 +254,7 @@ def _rule(text: str) -> DeviceRule:
     )
 
 
-def process(config: Config, host: HostConfig, env: tuple[str, ...], limits: Sequence[Ulimit]) -> Process:
+def process(config: Config, host: HostConfig, env: tuple[str, ...], limits: Sequence[Rlimit]) -> Process:
     """Process 1 of a container."""
     kept = capabilities(host.privileged, host.cap_add, host.cap_drop)
     seccomp, no_new_privileges, apparmor, label = security(host.security_opt, host.privileged)

@@ -28,7 +28,7 @@ from wherry.lifecycle import defaults, naming, rootfs
 from wherry.lifecycle.descriptors import Descriptors
 from wherry.lifecycle.ports import wished
 from wherry.lifecycle.waiting import settle
-from wherry.linux import mounts, paths
+from wherry.linux import mountinfo, mounts, paths
 from wherry.logs.options import delivery
 from wherry.network.networks import Connection, ConnectRequest
 from wherry.spec.command import Command, Mount, Namespace, Namespaces
@@ -207,7 +207,7 @@ def _mount(begun: Start, point: MountPoint, *, recursive: bool) -> Mount:
     source = Path(point.source)
     if point.type == "bind" and not source.exists():
         source.mkdir(parents=True, exist_ok=True)
-    if point.propagation.endswith("shared") and not mounts.is_shared(source):
+    if point.propagation.endswith("shared") and not mountinfo.is_shared(source):
         raise InvalidRequest(f"path {source} is mounted on {source} but it is not a shared mount")
     try:
         descriptor = mounts.clone_tree(source, recursive=recursive)

@@ -1,0 +1,193 @@
+"""The engine in a few words: info, version, disk usage, networks with their members. Source: API 1.51 SystemInfo."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+from wherry.clock import now
+from wherry.house import House
+from wherry.spec.frontend import Filters, NetworkView
+from wherry.spec.network import Network
+
+
+@cache
+def version() -> str:
+    """The version of this engine."""
+    try:
+        return installed("wherry-core")
+    except PackageNotFoundError:
+        return "0"
+
+
+def info(house: House) -> Mapping[str, Any]:
+    """API SystemInfo, except what only the front knows."""
+    views = [container.view for container in house.containers.all()]
+    settings = house.settings
+    exec_info = house.driver("exec", settings.exec_driver).call("info") or {}
+    cgroup_version = str(exec_info.get("cgroup version", "1"))
+    kernel = os.uname()
+    return {
+        "ID": house.engine_id,
+        "Containers": len(views),
+        "ContainersRunning": sum(view.status in ("running", "restarting") for view in views),
+        "ContainersPaused": sum(view.status == "paused" for view in views),
+        "ContainersStopped": sum(view.status in ("created", "exited", "dead") for view in views),
+        "Images": len(house.images.list(all=True)),
+        "Driver": house.storage.name,
+        "DriverStatus": [[key, value] for key, value in (house.storage.call("status") or {}).items()],
+        "SystemStatus": None,
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": sorted(house.catalogue.names("network")),
+            "Authorization": None,
+            "Log": sorted(house.catalogue.names("log")),
+        },
+        "MemoryLimit": True,
+        "SwapLimit": Path("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists() or cgroup_version == "2",
+        "CpuCfsPeriod": True,
+        "CpuCfsQuota": True,
+        "CPUShares": True,
+        "CPUSet": True,
+        "PidsLimit": True,
+        "IPv4Forwarding": _flag("/proc/sys/net/ipv4/ip_forward"),
+        "BridgeNfIptables": _flag("/proc/sys/net/bridge/bridge-nf-call-iptables"),
+        "BridgeNfIp6tables": _flag("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
+        "Debug": settings.debug,
+        "NFd": len(os.listdir("/proc/self/fd")),
+        "OomKillDisable": cgroup_version == "1",
+        "NGoroutines": len(os.listdir("/proc/self/task")),
+        "SystemTime": now(),
+        "LoggingDriver": settings.log_driver,
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": cgroup_version,
+        "NEventsListener": 0,
+        "KernelVersion": kernel.release,
+        "OperatingSystem": _os_release().get("PRETTY_NAME", "Linux"),
+        "OSVersion": _os_release().get("VERSION_ID", ""),
+        "OSType": "linux",
+        "Architecture": kernel.machine,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": ["127.0.0.0/8", "::1/128"],
+            "IndexConfigs": {
+                "docker.io": {"Name": "docker.io", "Mirrors": [], "Secure": True, "Official": True}
+            },
+            "Mirrors": [],
+        },
+        "NCPU": os.cpu_count() or 1,
+        "MemTotal": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "GenericResources": None,
+        "DockerRootDir": str(house.data_root),
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Name": platform.node(),
+        "Labels": list(settings.labels),
+        "ExperimentalBuild": False,
+        "ServerVersion": version(),
+        "Runtimes": {name: {"path": name} for name in house.catalogue.names("exec")},
+        "DefaultRuntime": settings.exec_driver,
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": False,
+            "Error": "",
+            "RemoteManagers": None,
+        },
+        "LiveRestoreEnabled": settings.live_restore,
+        "Isolation": "",
+        "InitBinary": "wherry-init",
+        "ContainerdCommit": {"ID": ""},
+        "RuncCommit": {"ID": ""},
+        "InitCommit": {"ID": ""},
+        "SecurityOptions": ["name=seccomp,profile=builtin"],
+        "CDISpecDirs": [],
+        "Warnings": None,
+        "ExecDriver": f"{settings.exec_driver} {exec_info.get('version', '')}".strip(),
+    }
+
+
+def disk_usage(house: House) -> Mapping[str, Any]:
+    """API SystemDataUsageResponse as raw numbers: bytes by kind and id."""
+    layers = {c.id: int(house.storage.call("usage", layer=c.id)) for c in house.containers.all()}
+    images = house.images.list(all=True)
+    return {
+        "LayersSize": sum(image.size for image in images),
+        "Containers": layers,
+        "Volumes": {v.name: _size(house.volumes.path(v.name)) for v in house.volumes.all()},
+        "BuildCacheSize": 0,
+    }
+
+
+def networks(house: House, filters: Filters) -> list[NetworkView]:
+    """Every network that fits, with who is in it."""
+    return [network(house, found) for found in house.networks.list() if _wanted(found, filters)]
+
+
+def network(house: House, found: Network) -> NetworkView:
+    """A network with the containers that are in it now."""
+    return NetworkView(network=found, containers=members(house, found.id))
+
+
+def members(house: House, network_id: str) -> dict[str, tuple[str, str, str, str, str]]:
+    """Container id → (name, endpoint id, mac, ipv4/prefix, ipv6/prefix) of the containers in a network."""
+    found = {}
+    for container in house.containers.all():
+        for endpoint in container.view.networks.values():
+            if endpoint.network_id == network_id and container.running:
+                found[container.id] = (
+                    container.name,
+                    endpoint.endpoint_id,
+                    endpoint.mac,
+                    f"{endpoint.address}/{endpoint.prefix}" if endpoint.address else "",
+                    f"{endpoint.ipv6}/{endpoint.ipv6_prefix}" if endpoint.ipv6 else "",
+                )
+    return found
+
+
+def _wanted(network: Network, filters: Filters) -> bool:
+    tests = {
+        "name": lambda v: re.search(re.escape(v), network.name) is not None,
+        "id": network.id.startswith,
+        "driver": network.driver.__eq__,
+        "type": lambda v: v == ("builtin" if network.name in ("bridge", "host", "none") else "custom"),
+        "scope": "local".__eq__,
+        "label": lambda v: v.partition("=")[0] in network.labels
+        and (not v.partition("=")[1] or network.labels[v.partition("=")[0]] == v.partition("=")[2]),
+    }
+    return all(any(tests[key](v) for v in values) for key, values in filters.items() if key in tests and values)
+
+
+def _flag(path: str) -> bool:
+    try:
+        return Path(path).read_text().strip() != "0"
+    except OSError:
+        return False
+
+
+@cache
+def _os_release() -> Mapping[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+def _size(top: Path) -> int:
+    total = 0
+    for directory, _, files in os.walk(top):
+        for name in files:
+            try:
+                total += os.lstat(os.path.join(directory, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total

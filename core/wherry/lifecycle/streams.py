@@ -1,0 +1,69 @@
+"""attach, logs, resize: a running container's streams, and what it said before."""
+
+from __future__ import annotations
+
+import os
+
+from wherry.errors import Conflict, Unsupported, WherryError
+from wherry.house import House
+from wherry.lifecycle.start import log_context
+from wherry.logs.stream import LogStream
+from wherry.spec.frontend import Attachment
+from wherry.spec.log import Query
+
+
+def attach(house: House, name: str, attachment: Attachment) -> None:
+    """Hand a client to the container's keeper, or, before the start, keep it until there is one.
+
+    Takes over the descriptor, also when it raises. API 1.51 ContainerAttach.
+    """
+    try:
+        container = house.containers.get(name)
+        house.admit("container.attach", container.id)
+        if container.view.status == "paused":
+            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
+        if container.view.status == "restarting":
+            raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+    except WherryError:
+        os.close(attachment.descriptor)
+        raise
+    keeper = container.keeper
+    if keeper is not None and container.running:
+        keeper.attach(attachment)
+    elif container.view.status in ("created", "exited") and attachment.stream:
+        container.pending.append(attachment)
+    else:
+        os.close(attachment.descriptor)
+    house.tell(container, "attach")
+
+
+def logs(house: House, name: str, query: Query, follow: bool = False) -> LogStream:
+    """What the container has written, and with `follow` what it goes on to write."""
+    container = house.containers.get(name)
+    house.admit("container.logs", container.id)
+    driver = house.log_driver(container)
+    if not driver.has("read"):
+        raise Unsupported("configured logging driver does not support reading")
+    reader = driver.call("read", context=log_context(house, container), query=query)
+
+    def live() -> bool:
+        return container.run is not None and not container.keeper_gone.is_set()
+
+    stream = LogStream(reader, follow=follow, live=live)
+    if follow:
+        container.log_streams.add(stream)
+        stream.on_close(lambda: container.log_streams.discard(stream))
+        keeper = container.keeper
+        if keeper is not None:
+            keeper.follow_log(True)
+    return stream
+
+
+def resize(house: House, name: str, rows: int, columns: int) -> None:
+    """Tell the container's terminal its size. Conflict if it does not run."""
+    container = house.containers.get(name)
+    keeper = container.keeper
+    if not container.running or keeper is None:
+        raise Conflict(f"cannot resize a stopped container: container {container.id} is not running")
+    keeper.resize(rows, columns)
+    house.tell(container, "resize", height=str(rows), width=str(columns))
