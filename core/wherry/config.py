@@ -180,12 +180,13 @@ class _Said:
         key = _ALIASES.get(key, key)
         if key not in _FIELDS:
             raise ConfigurationError(f'{place}: there is no setting "{key}"{nearest(key, _FIELDS)}')
+        what = place if place.startswith("--") else f'{place}: "{key}"'
         try:
             converted = _convert(key, value)
         except msgspec.ValidationError as error:
-            raise ConfigurationError(f'{place}: "{key}": {in_words(error)}') from error
+            raise ConfigurationError(f"{what}: {in_words(error)}") from error
         except (InvalidRequest, ValueError) as error:
-            raise ConfigurationError(f'{place}: "{key}": {error}') from error
+            raise ConfigurationError(f"{what}: {error}") from error
         if key == "log-opts":
             converted = {**self.values.get("log_opts", {}), **converted}
             self.sources |= {f"log-opts.{option}": place for option in converted}

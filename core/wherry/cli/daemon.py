@@ -1,0 +1,99 @@
+"""`wherry daemon`: dockerd's flags, settled with the configuration file, and then the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from wherry.cli.dispatch import Session
+from wherry.config import DEFAULT_HOST, load
+
+Text = str | None
+
+
+def _flag(name: str, help: str) -> Any:
+    return typer.Option(name, help=help, show_default=False)
+
+
+def daemon(
+    context: typer.Context,
+    host: Annotated[
+        list[str] | None, typer.Option("-H", "--host", help=f"Listen here [{DEFAULT_HOST}]")
+    ] = None,
+    config_file: Annotated[Path | None, _flag("--config-file", "wherry.toml, or a daemon.json")] = None,
+    data_root: Annotated[Text, _flag("--data-root", "What must persist [/var/lib/wherry]")] = None,
+    exec_root: Annotated[Text, _flag("--exec-root", "What a reboot may forget [/run/wherry]")] = None,
+    pidfile: Annotated[Text, typer.Option("-p", "--pidfile", help="[<exec-root>.pid]")] = None,
+    group: Annotated[Text, typer.Option("-G", "--group", help="Owns the unix socket [docker]")] = None,
+    debug: Annotated[bool | None, typer.Option("-D", "--debug/--no-debug", help="Log more")] = None,
+    log_level: Annotated[
+        Text, typer.Option("-l", "--log-level", help="debug, info, warn, error, fatal")
+    ] = None,
+    exec_driver: Annotated[
+        Text, typer.Option("--exec-driver", "--default-runtime", help="How containers are run [native]")
+    ] = None,
+    storage_driver: Annotated[
+        Text, typer.Option("-s", "--storage-driver", help="[overlay2, else vfs]")
+    ] = None,
+    log_driver: Annotated[Text, _flag("--log-driver", "Where output goes [json-file]")] = None,
+    log_opt: Annotated[list[str] | None, _flag("--log-opt", "name=value for the log driver")] = None,
+    frontend: Annotated[list[str] | None, _flag("--frontend", "What clients are served [docker]")] = None,
+    extension: Annotated[list[str] | None, _flag("--extension", "What watches or vetoes operations")] = None,
+    bridge: Annotated[
+        Text, typer.Option("-b", "--bridge", help="Of the default network; none: no such")
+    ] = None,
+    bip: Annotated[Text, _flag("--bip", "The bridge's address: 10.1.0.1/16")] = None,
+    fixed_cidr: Annotated[Text, _flag("--fixed-cidr", "Where containers' addresses are taken from")] = None,
+    default_gateway: Annotated[Text, _flag("--default-gateway", "Of the default network")] = None,
+    mtu: Annotated[int | None, _flag("--mtu", "Of containers' links [1500]")] = None,
+    ip: Annotated[Text, _flag("--ip", "Where published ports listen [0.0.0.0]")] = None,
+    icc: Annotated[bool | None, typer.Option("--icc/--no-icc", help="Containers reach each other")] = None,
+    ip_masq: Annotated[bool | None, typer.Option("--ip-masq/--no-ip-masq", help="Masquerade")] = None,
+    ip_forward: Annotated[
+        bool | None, typer.Option("--ip-forward/--no-ip-forward", help="Enable net.ipv4.ip_forward")
+    ] = None,
+    iptables: Annotated[
+        bool | None, typer.Option("--iptables/--no-iptables", help="Write firewall rules")
+    ] = None,
+    firewall: Annotated[
+        Text, typer.Option("--firewall", "--firewall-backend", help="iptables or nftables [what is in use]")
+    ] = None,
+    userland_proxy: Annotated[
+        bool | None, typer.Option("--userland-proxy/--no-userland-proxy", hidden=True)
+    ] = None,
+    dns: Annotated[list[str] | None, _flag("--dns", "Name servers for containers")] = None,
+    dns_search: Annotated[list[str] | None, _flag("--dns-search", "Search domains for containers")] = None,
+    dns_opt: Annotated[list[str] | None, _flag("--dns-opt", "resolv.conf options for containers")] = None,
+    default_ulimit: Annotated[list[str] | None, _flag("--default-ulimit", "nofile=1024:2048")] = None,
+    default_shm_size: Annotated[Text, _flag("--default-shm-size", "[64m]")] = None,
+    label: Annotated[list[str] | None, _flag("--label", "name=value, shown by `wherry info`")] = None,
+    cgroup_parent: Annotated[Text, _flag("--cgroup-parent", "Where containers' cgroups are made")] = None,
+    live_restore: Annotated[
+        bool | None,
+        typer.Option("--live-restore/--no-live-restore", help="Containers outlive the daemon [they do]"),
+    ] = None,
+    shutdown_timeout: Annotated[int | None, _flag("--shutdown-timeout", "Seconds [15]")] = None,
+    init: Annotated[bool | None, typer.Option("--init/--no-init", help="An init in every container")] = None,
+    validate: Annotated[bool, _flag("--validate", "Check the configuration and stop")] = False,
+) -> int:
+    session: Session = context.obj
+    given = {
+        name.replace("_", "-"): value for name, value in context.params.items() if value not in (None, [])
+    }
+    for name in ("config-file", "validate", "host"):
+        given.pop(name, None)
+    if hosts := [*session.hosts, *(host or [])]:
+        given["host"] = hosts
+    if session.debug:
+        given["debug"] = True
+    settings = load(given, config_file)
+    if validate:
+        for warning in settings.warnings:
+            print(warning)
+        print("configuration OK")
+        return 0
+    from wherry.daemon import main
+
+    return main(settings)
