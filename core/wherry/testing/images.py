@@ -12,7 +12,10 @@ import subprocess
 import tarfile
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from wherry.spec.frontend import Engine
 
 _PLACES: Final = (Path("/bin/busybox"), Path("/usr/bin/busybox"), Path("/bin/busybox-static"))
 
@@ -108,3 +111,8 @@ def _member(path: str, mode: int, kind: bytes) -> tarfile.TarInfo:
     member.type, member.mode, member.mtime = kind, mode, _MTIME
     member.uname = member.gname = ""
     return member
+
+
+def busybox_image(engine: Engine, reference: str = "busybox") -> str:
+    """Import `busybox_tar()` into an engine; answers the image's id."""
+    return engine.import_image(io.BytesIO(busybox_tar()), reference, changes=('CMD ["sh"]',))

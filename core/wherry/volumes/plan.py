@@ -7,7 +7,8 @@ Later words win over earlier ones for the same target: image, volumes-from, bind
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,13 +27,12 @@ def plan(
     host: HostConfig,
     volumes: Volumes,
     other: Callable[[str], ContainerView],
-    image_volumes: Mapping[str, object] | None = None,
 ) -> list[MountPoint]:
     """Every mount point of a container about to be created; makes the volumes that it names."""
     points: dict[str, MountPoint] = {}
     wanted: dict[str, Callable[[], MountPoint]] = {}
     for target in config.volumes or ():
-        wanted[_clean(target)] = lambda target=_clean(target): _anonymous(target, volumes)  # type: ignore[misc]
+        wanted[_clean(target)] = partial(_anonymous, _clean(target), volumes)
     for source in host.volumes_from or ():
         name, _, mode = source.partition(":")
         if mode not in ("", "ro", "rw", "z", "Z"):
@@ -40,21 +40,21 @@ def plan(
         for point in other(name).mounts:
             if point.type != "tmpfs":
                 inherited = msgspec.structs.replace(point, rw=False) if mode == "ro" else point
-                wanted[point.destination] = lambda inherited=inherited: inherited  # type: ignore[misc]
+                wanted[point.destination] = partial(_as_it_is, inherited)
     named: set[str] = set()
     for text in host.binds or ():
         point = _bind(text)
         _once(named, point.destination)
-        wanted[point.destination] = lambda point=point: _made(point, volumes)  # type: ignore[misc]
+        wanted[point.destination] = partial(_made, point, volumes)
     for request in host.mounts or ():
         point = _requested(request)
         _once(named, point.destination)
-        wanted[point.destination] = lambda point=point, request=request: _made(point, volumes, request)  # type: ignore[misc]
+        wanted[point.destination] = partial(_made, point, volumes, request)
     for target, options in (host.tmpfs or {}).items():
         destination = _clean(target)
         _once(named, destination)
         tmpfs = MountPoint(type="tmpfs", destination=destination, mode=options, rw=True)
-        wanted[destination] = lambda tmpfs=tmpfs: tmpfs  # type: ignore[misc]
+        wanted[destination] = partial(_as_it_is, tmpfs)
     for destination, make in wanted.items():
         points[destination] = make()
     return sorted(points.values(), key=lambda p: (p.destination.count("/"), p.destination))
@@ -73,6 +73,10 @@ def _clean(target: str) -> str:
     if cleaned == "/":
         raise InvalidRequest("invalid specification: destination can't be '/'")
     return cleaned
+
+
+def _as_it_is(point: MountPoint) -> MountPoint:
+    return point
 
 
 def _anonymous(target: str, volumes: Volumes) -> MountPoint:

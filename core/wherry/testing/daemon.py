@@ -1,0 +1,192 @@
+"""Real daemons for tests: each in a network namespace, roots and a cgroup subtree of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wherry.testing.images import busybox_tar
+
+WHERRY = Path(sys.executable).with_name("wherry")
+DOCKERS = [path for path in ("/usr/local/bin/docker", "/usr/bin/docker") if Path(path).exists()]
+DOCKER = DOCKERS[0] if DOCKERS else "docker"
+
+
+def eventually(condition: Callable[[], Any], what: str = "the condition", timeout: float = 20.0) -> Any:
+    """Poll until `condition()` is true and answer it; fail after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"{what} did not hold within {timeout} s"
+        time.sleep(0.01)
+
+
+@dataclass
+class NetworkNamespace:
+    """A network namespace with its loopback up, kept by a process that sleeps."""
+
+    holder: subprocess.Popen[bytes]
+
+    @classmethod
+    def make(cls) -> NetworkNamespace:
+        holder = subprocess.Popen(
+            ["unshare", "-n", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"],
+            stdout=subprocess.PIPE,
+        )
+        assert holder.stdout is not None and holder.stdout.readline() == b"up\n"
+        return cls(holder)
+
+    @property
+    def prefix(self) -> list[str]:
+        """What to put before a command to run it inside."""
+        return ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net"]
+
+    def run(self, *argv: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
+        keywords = {"capture_output": True, "text": True, "timeout": 30, **keywords}
+        return subprocess.run([*self.prefix, *argv], check=False, **keywords)
+
+    def close(self) -> None:
+        self.holder.kill()
+        self.holder.wait()
+
+
+@dataclass
+class Daemon:
+    """A wherry daemon on its own roots, to be started, killed and started again."""
+
+    root: Path
+    net: NetworkNamespace
+    flags: Sequence[str] = ()
+    process: subprocess.Popen[bytes] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    program: Path = WHERRY
+
+    @property
+    def bridge(self) -> str:
+        """A name for the bridge that stays the same from start to start."""
+        return f"wt{zlib.crc32(str(self.root).encode()):08x}"
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self.root}/sock"
+
+    @property
+    def log(self) -> str:
+        return (self.root / "daemon.log").read_text()
+
+    @property
+    def engine_id(self) -> str:
+        return (self.root / "data" / "engine-id").read_text().strip()
+
+    def start(self, *flags: str) -> Daemon:
+        """Start it and wait until it answers."""
+        with (self.root / "daemon.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *self.net.prefix, str(self.program), "daemon",
+                    "-H", self.host,
+                    "--data-root", str(self.root / "data"),
+                    "--exec-root", str(self.root / "exec"),
+                    "--pidfile", str(self.root / "pid"),
+                    "--bridge", self.bridge,
+                    *self.flags, *flags,
+                ],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **self.environment},
+            )  # fmt: skip
+        deadline = time.monotonic() + 30
+        while self.docker("version", "--format", "{{.Server.Version}}").returncode:
+            assert self.process.poll() is None, f"the daemon ended: {self.log[-4000:]}"
+            assert time.monotonic() < deadline, f"the daemon does not answer: {self.log[-4000:]}"
+            time.sleep(0.02)
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    @property
+    def pid(self) -> int:
+        """The daemon's own pid (nsenter executes it, so it is the child's)."""
+        assert self.process is not None
+        return self.process.pid
+
+    def docker(self, *argv: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
+        """Run the docker program against it."""
+        keywords = {"capture_output": True, "text": True, "timeout": 60, **keywords}
+        if "input" not in keywords and "stdin" not in keywords:
+            keywords["stdin"] = subprocess.DEVNULL
+        return subprocess.run([DOCKER, *argv], check=False, env=self.client_environment, **keywords)
+
+    def wherry(self, *argv: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
+        """Run the wherry program against it."""
+        keywords = {"capture_output": True, "text": True, "timeout": 60, **keywords}
+        return subprocess.run([str(WHERRY), *argv], check=False, env=self.client_environment, **keywords)
+
+    @property
+    def client_environment(self) -> dict[str, str]:
+        return {**os.environ, "DOCKER_HOST": self.host, "DOCKER_CONFIG": str(self.root / "client")}
+
+    def ok(self, *argv: str, **keywords: Any) -> str:
+        """The docker program's output; fails unless it succeeded."""
+        answer = self.docker(*argv, **keywords)
+        assert answer.returncode == 0, f"docker {' '.join(argv)}: {answer.stderr}\n{self.log[-3000:]}"
+        return str(answer.stdout).strip()
+
+    def image(self, name: str = "busybox") -> None:
+        """Make the image that tests run."""
+        subprocess.run(
+            [DOCKER, "import", "-c", 'CMD ["sh"]', "-", name],
+            input=busybox_tar(), check=True, env=self.client_environment, capture_output=True,
+        )  # fmt: skip
+
+    def inspect(self, name: str, template: str) -> str:
+        return self.ok("inspect", "--format", template, name)
+
+    def close(self) -> None:
+        """Remove every container, end the daemon, and check that nothing of it is left."""
+        if self.process is not None and self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                names = self.docker("ps", "-aq").stdout.split()
+                if names:
+                    self.docker("rm", "-f", "-v", *names)
+            self.stop()
+
+
+def leftovers(daemon: Daemon) -> list[str]:
+    """Kernel objects and processes of a daemon that still exist; empty when it has cleaned up."""
+    found = [
+        line.split()[4]
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if line.split()[4].startswith(str(daemon.root))
+    ]
+    engine_id = daemon.engine_id
+    for top in Path("/sys/fs/cgroup").iterdir():
+        for path in (top, *(top.iterdir() if top.is_dir() else ())):
+            if path.name == f"wherry-{engine_id}" and any((path / "containers").glob("*/")):
+                found += [str(p) for p in (path / "containers").iterdir() if p.is_dir()]
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if str(daemon.root) in words:
+                    found.append(f"process {process.name}: {words}")
+    return found

@@ -1,0 +1,83 @@
+"""Fixtures for the tests that cross rooms: real daemons that must leave nothing behind."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from wherry.linux import namespaces
+from wherry.testing.daemon import Daemon, NetworkNamespace, eventually, leftovers
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def session_root() -> Iterator[Path]:
+    root = Path(tempfile.mkdtemp(prefix="wherry-test-", dir="/var/tmp"))
+    yield root
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        target = line.split()[4]
+        if target.startswith(str(root)):
+            subprocess.run(["umount", "-l", target], check=False, capture_output=True)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def make_daemon(session_root: Path) -> Iterator[Callable[..., Daemon]]:
+    """Makes daemons that are not started yet; at the end each has to leave nothing behind."""
+    made: list[Daemon] = []
+
+    def make(*flags: str, net: NetworkNamespace | None = None) -> Daemon:
+        root = session_root / f"d{next(_numbers)}"
+        root.mkdir()
+        daemon = Daemon(root=root, net=net or NetworkNamespace.make(), flags=flags)
+        made.append(daemon)
+        return daemon
+
+    yield make
+    for daemon in made:
+        daemon.close()
+        if daemon.process is not None:
+            eventually(lambda d=daemon: not leftovers(d), f"a clean end ({leftovers(daemon)})")
+        daemon.net.close()
+        shutil.rmtree(daemon.root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(session_root: Path) -> Iterator[Daemon]:
+    """One daemon with the image busybox for all tests that only need containers."""
+    root = session_root / "shared"
+    root.mkdir()
+    daemon = Daemon(root=root, net=NetworkNamespace.make()).start()
+    daemon.image()
+    yield daemon
+    daemon.close()
+    eventually(lambda: not leftovers(daemon), f"a clean end ({leftovers(daemon)})")
+    daemon.net.close()
+
+
+@pytest.fixture
+def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:
+    """The shared daemon; containers that a test leaves are removed."""
+    yield shared_daemon
+    names = shared_daemon.docker("ps", "-aq").stdout.split()
+    if names:
+        shared_daemon.docker("rm", "-f", "-v", *names)
+
+
+@pytest.fixture
+def own_network() -> Iterator[None]:
+    """Put this thread, and the threads and processes that a test makes, into a network namespace of their own."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    namespaces.unshare(namespaces.CLONE_NEWNET)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    yield
+    namespaces.setns(before, namespaces.CLONE_NEWNET)
+    os.close(before)
