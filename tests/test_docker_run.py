@@ -56,7 +56,15 @@ def test_streams_stay_apart(daemon: Daemon) -> None:
         (["sh", "-c", "kill -9 $$"], 137, ""),
         (["sh", "-c", "kill -TERM $$; sleep 5"], 0, ""),
     ],
-    ids=["zero", "three", "not in PATH", "no such path", "not executable", "killed by itself", "TERM ignored by pid 1"],
+    ids=[
+        "zero",
+        "three",
+        "not in PATH",
+        "no such path",
+        "not executable",
+        "killed by itself",
+        "TERM ignored by pid 1",
+    ],
 )
 def test_exit_codes(daemon: Daemon, argv: list[str], code: int, words: str) -> None:
     """0, 3, 126, 127 as Docker gives them; process 1 cannot be killed from inside by a signal it does not handle."""
@@ -187,7 +195,9 @@ def test_published_ports(daemon: Daemon) -> None:
 
 
 def test_published_udp(daemon: Daemon) -> None:
-    daemon.ok("run", "-d", "--name", "echo", "-p", "5353:53/udp", "busybox", "udpsvd", "-hE", "0", "53", "cat")
+    daemon.ok(
+        "run", "-d", "--name", "echo", "-p", "5353:53/udp", "busybox", "udpsvd", "-hE", "0", "53", "cat"
+    )
 
     def ask() -> bool:
         script = (
@@ -203,7 +213,9 @@ def test_sharing_a_network_namespace(daemon: Daemon) -> None:
     """`--network container:X` shares X's addresses and names; of one that does not run it is refused by name."""
     daemon.ok("run", "-d", "--name", "owner", "busybox", "sleep", "1000")
     address = daemon.inspect("owner", "{{.NetworkSettings.Networks.bridge.IPAddress}}")
-    seen = daemon.ok("run", "--rm", "--network", "container:owner", "busybox", "sh", "-c", "ip -4 addr show eth0; hostname")
+    seen = daemon.ok(
+        "run", "--rm", "--network", "container:owner", "busybox", "sh", "-c", "ip -4 addr show eth0; hostname"
+    )
     assert address in seen
     assert daemon.inspect("owner", "{{.Config.Hostname}}") in seen
     daemon.ok("create", "--name", "stopped", "busybox", "true")
@@ -231,16 +243,22 @@ def test_a_container_is_isolated(daemon: Daemon) -> None:
 
 
 def test_limits_reach_the_cgroup(daemon: Daemon) -> None:
-    name = daemon.ok("run", "-d", "--memory", "64m", "--pids-limit", "50", "--cpus", "0.5", "busybox", "sleep", "1000")
-    pid = daemon.inspect(name, "{{.State.Pid}}")
-    groups = dict(
-        (kind, line[2])
-        for line in (text.split(":", 2) for text in Path(f"/proc/{pid}/cgroup").read_text().splitlines())
-        for kind in line[1].split(",")
+    name = daemon.ok(
+        "run", "-d", "--memory", "64m", "--pids-limit", "50", "--cpus", "0.5", "busybox", "sleep", "1000"
     )
+    pid = daemon.inspect(name, "{{.State.Pid}}")
+    groups = {
+        kind: path
+        for _, kinds, path in (
+            line.split(":", 2) for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        )
+        for kind in kinds.split(",")
+    }
     top = Path("/sys/fs/cgroup")
     if "memory" in groups:
-        assert (top / f"memory{groups['memory']}" / "memory.limit_in_bytes").read_text().strip() == str(64 << 20)
+        assert (top / f"memory{groups['memory']}" / "memory.limit_in_bytes").read_text().strip() == str(
+            64 << 20
+        )
         assert (top / f"pids{groups['pids']}" / "pids.max").read_text().strip() == "50"
         assert (top / f"cpu{groups['cpu']}" / "cpu.cfs_quota_us").read_text().strip() == "50000"
     else:
@@ -249,5 +267,18 @@ def test_limits_reach_the_cgroup(daemon: Daemon) -> None:
 
 
 def test_users_groups_and_directory(daemon: Daemon) -> None:
-    seen = daemon.ok("run", "--rm", "-u", "1234:5678", "-w", "/made/here", "-e", "A=b", "busybox", "sh", "-c", "id -u; id -g; pwd; echo $A")
+    seen = daemon.ok(
+        "run",
+        "--rm",
+        "-u",
+        "1234:5678",
+        "-w",
+        "/made/here",
+        "-e",
+        "A=b",
+        "busybox",
+        "sh",
+        "-c",
+        "id -u; id -g; pwd; echo $A",
+    )
     assert seen.split() == ["1234", "5678", "/made/here", "b"]

@@ -12,7 +12,15 @@ from wherry.testing.images import busybox_tar
 
 
 def test_create_start_stop_restart_rm(daemon: Daemon) -> None:
-    name = daemon.ok("create", "--name", "life", "busybox", "sh", "-c", "trap 'exit 9' TERM; while true; do sleep 0.05; done")
+    name = daemon.ok(
+        "create",
+        "--name",
+        "life",
+        "busybox",
+        "sh",
+        "-c",
+        "trap 'exit 9' TERM; while true; do sleep 0.05; done",
+    )
     assert daemon.inspect("life", "{{.State.Status}}") == "created"
     daemon.ok("start", "life")
     first = daemon.inspect("life", "{{.State.Pid}}")
@@ -62,7 +70,15 @@ def test_ps_and_its_filters(daemon: Daemon) -> None:
 
 
 def test_logs_follow_tail_since_timestamps(daemon: Daemon) -> None:
-    daemon.ok("run", "--name", "talks", "busybox", "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; echo bad >&2")
+    daemon.ok(
+        "run",
+        "--name",
+        "talks",
+        "busybox",
+        "sh",
+        "-c",
+        "for i in 1 2 3 4 5; do echo line $i; done; echo bad >&2",
+    )
     answer = daemon.docker("logs", "talks")
     assert (answer.stdout, answer.stderr) == ("".join(f"line {i}\n" for i in range(1, 6)), "bad\n")
     assert daemon.docker("logs", "--tail", "2", "talks").stdout == "line 5\n"
@@ -75,20 +91,34 @@ def test_logs_follow_tail_since_timestamps(daemon: Daemon) -> None:
 
 
 def test_logs_follow_to_the_end(daemon: Daemon) -> None:
-    daemon.ok("run", "-d", "--name", "f", "busybox", "sh", "-c", "for i in $(seq 1 200); do echo $i; usleep 2000; done")
+    daemon.ok(
+        "run",
+        "-d",
+        "--name",
+        "f",
+        "busybox",
+        "sh",
+        "-c",
+        "for i in $(seq 1 200); do echo $i; usleep 2000; done",
+    )
     followed = daemon.ok("logs", "-f", "f")
     assert [int(n) for n in followed.split()] == list(range(1, 201))
 
 
 def test_exec(daemon: Daemon) -> None:
     daemon.ok("run", "-d", "--name", "e", "-e", "FROM=run", "busybox", "sleep", "1000")
-    assert daemon.ok("exec", "e", "sh", "-c", "echo $FROM; hostname") == f"run\n{daemon.inspect('e', '{{.Config.Hostname}}')}"
+    assert (
+        daemon.ok("exec", "e", "sh", "-c", "echo $FROM; hostname")
+        == f"run\n{daemon.inspect('e', '{{.Config.Hostname}}')}"
+    )
     assert daemon.docker("exec", "-i", "e", "cat", input="through\n").stdout == "through\n"
     assert daemon.docker("exec", "e", "sh", "-c", "exit 5").returncode == 5
     missing = daemon.docker("exec", "e", "no-such-program")
     assert missing.returncode == 127
     assert "executable file not found" in missing.stdout + missing.stderr
-    assert daemon.ok("exec", "-u", "99:98", "-w", "/tmp", "-e", "X=y", "e", "sh", "-c", "id -u; id -g; pwd; echo $X").split() == ["99", "98", "/tmp", "y"]
+    assert daemon.ok(
+        "exec", "-u", "99:98", "-w", "/tmp", "-e", "X=y", "e", "sh", "-c", "id -u; id -g; pwd; echo $X"
+    ).split() == ["99", "98", "/tmp", "y"]
     daemon.ok("pause", "e")
     frozen = daemon.docker("exec", "e", "true")
     assert frozen.returncode == 1
@@ -140,7 +170,13 @@ def test_events(daemon: Daemon) -> None:
         assert watching.stdout is not None
         reader = threading.Thread(target=lambda: seen.extend(watching.stdout or ()))
         reader.start()
-        eventually(lambda: daemon.ok("create", "--name", "probe", "busybox", "true") and daemon.ok("rm", "probe") and seen)
+        eventually(
+            lambda: (
+                daemon.ok("create", "--name", "probe", "busybox", "true")
+                and daemon.ok("rm", "probe")
+                and seen
+            )
+        )
         daemon.ok("run", "--rm", "--name", "ev", "busybox", "true")
         eventually(lambda: any("destroy ev" in line for line in seen))
         watching.terminate()
@@ -153,11 +189,16 @@ def test_images(daemon: Daemon, tmp_path: Path) -> None:
     """import, images, tag, inspect, save, load, rmi."""
     archive = tmp_path / "fs.tar"
     archive.write_bytes(busybox_tar())
-    identifier = daemon.ok("import", "-c", "ENV A=b", "-c", "CMD [\"echo\", \"from image\"]", str(archive), "mine:1")
+    identifier = daemon.ok(
+        "import", "-c", "ENV A=b", "-c", 'CMD ["echo", "from image"]', str(archive), "mine:1"
+    )
     assert identifier.startswith("sha256:")
     assert daemon.ok("run", "--rm", "mine:1") == "from image"
     daemon.ok("tag", "mine:1", "other/name:two")
-    assert set(daemon.ok("images", "--format", "{{.Repository}}:{{.Tag}}", "--no-trunc").split()) >= {"mine:1", "other/name:two"}
+    assert set(daemon.ok("images", "--format", "{{.Repository}}:{{.Tag}}", "--no-trunc").split()) >= {
+        "mine:1",
+        "other/name:two",
+    }
     assert daemon.ok("image", "inspect", "--format", "{{.Config.Env}}", "mine:1") == "[A=b]"
     saved = tmp_path / "saved.tar"
     daemon.ok("save", "-o", str(saved), "mine:1")
@@ -179,7 +220,9 @@ def test_an_oci_layout_is_loaded(daemon: Daemon, tmp_path: Path) -> None:
     saved, layout = tmp_path / "saved.tar", tmp_path / "layout"
     daemon.ok("save", "-o", str(saved), "busybox")
     subprocess.run(
-        ["skopeo", "copy", "--insecure-policy", "-q", f"docker-archive:{saved}", f"oci:{layout}:elsewhere:9"], check=True, capture_output=True
+        ["skopeo", "copy", "--insecure-policy", "-q", f"docker-archive:{saved}", f"oci:{layout}:elsewhere:9"],
+        check=True,
+        capture_output=True,
     )
     packed = tmp_path / "layout.tar"
     subprocess.run(["tar", "-C", str(layout), "-cf", str(packed), "."], check=True)
@@ -190,12 +233,20 @@ def test_an_oci_layout_is_loaded(daemon: Daemon, tmp_path: Path) -> None:
 
 def test_volumes_and_binds(daemon: Daemon, tmp_path: Path) -> None:
     (tmp_path / "there").write_text("on the host\n")
-    assert daemon.ok("run", "--rm", "-v", f"{tmp_path}:/host:ro", "busybox", "cat", "/host/there") == "on the host"
-    assert daemon.docker("run", "--rm", "-v", f"{tmp_path}:/host:ro", "busybox", "touch", "/host/x").returncode == 1
+    assert (
+        daemon.ok("run", "--rm", "-v", f"{tmp_path}:/host:ro", "busybox", "cat", "/host/there")
+        == "on the host"
+    )
+    assert (
+        daemon.docker("run", "--rm", "-v", f"{tmp_path}:/host:ro", "busybox", "touch", "/host/x").returncode
+        == 1
+    )
     daemon.ok("run", "--rm", "-v", "kept:/data", "busybox", "sh", "-c", "echo v > /data/f")
     assert daemon.ok("run", "--rm", "-v", "kept:/data", "busybox", "cat", "/data/f") == "v"
     assert "size=1024k" in daemon.ok("run", "--rm", "--tmpfs", "/t:size=1m", "busybox", "mount")
-    missing = daemon.docker("run", "--rm", "--mount", "type=bind,source=/no/such,target=/x", "busybox", "true")
+    missing = daemon.docker(
+        "run", "--rm", "--mount", "type=bind,source=/no/such,target=/x", "busybox", "true"
+    )
     assert missing.returncode == 125
     assert "bind source path does not exist" in missing.stderr
 
@@ -211,13 +262,20 @@ def test_info_and_version(daemon: Daemon) -> None:
 
 def test_restart_policy(daemon: Daemon) -> None:
     """on-failure:2 runs three times; always comes back after a crash of its process, not after a stop."""
-    daemon.ok("run", "-d", "--name", "fails", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo ran; exit 1")
+    daemon.ok(
+        "run", "-d", "--name", "fails", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo ran; exit 1"
+    )
     eventually(lambda: daemon.inspect("fails", "{{.State.Status}} {{.RestartCount}}") == "exited 2")
     assert daemon.ok("logs", "fails").split() == ["ran"] * 3
     daemon.ok("run", "-d", "--name", "back", "--restart", "always", "busybox", "sleep", "1000")
     pid = daemon.inspect("back", "{{.State.Pid}}")
     subprocess.run(["kill", "-9", pid], check=True)
-    eventually(lambda: daemon.inspect("back", "{{.State.Running}}") == "true" and daemon.inspect("back", "{{.State.Pid}}") not in ("0", pid))
+    eventually(
+        lambda: (
+            daemon.inspect("back", "{{.State.Running}}") == "true"
+            and daemon.inspect("back", "{{.State.Pid}}") not in ("0", pid)
+        )
+    )
     daemon.ok("stop", "-t", "0", "back")
     assert daemon.inspect("back", "{{.State.Status}}") == "exited"
 

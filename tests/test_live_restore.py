@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 from wherry.testing.daemon import DOCKER, Daemon, eventually
 
@@ -23,13 +24,22 @@ def test_twenty_containers_run_on(make_daemon: Callable[..., Daemon]) -> None:
     for name in names:
         daemon.ok("run", "-d", "--name", name, "busybox", "sh", "-c", COUNTER)
     for i in range(3):
-        daemon.ok("run", "-d", "--name", f"ends{i}", "busybox", "sh", "-c", f"while [ ! -e /end ]; do usleep 10000; done; echo last words; exit 4{i}")
+        daemon.ok(
+            "run",
+            "-d",
+            "--name",
+            f"ends{i}",
+            "busybox",
+            "sh",
+            "-c",
+            f"while [ ! -e /end ]; do usleep 10000; done; echo last words; exit 4{i}",
+        )
     template = "{{.Name}} {{.State.Pid}} {{.State.Running}} {{.NetworkSettings.Networks.bridge.IPAddress}}"
     before = {name: daemon.inspect(name, template) for name in names}
     pids = [daemon.inspect(f"ends{i}", "{{.State.Pid}}") for i in range(3)]
     daemon.kill()
     for pid in pids:
-        open(f"/proc/{pid}/root/end", "w").close()
+        Path(f"/proc/{pid}/root/end").touch()
     for pid in pids:
         eventually(lambda pid=pid: not _alive(pid), "the end of a container without a daemon")
     reached = {}
@@ -58,7 +68,18 @@ def test_paused_and_exec_after_a_crash(make_daemon: Callable[..., Daemon]) -> No
     daemon = make_daemon().start()
     daemon.image()
     daemon.ok("run", "-d", "--name", "frozen", "busybox", "sleep", "1000")
-    daemon.ok("run", "-d", "--name", "web", "-p", "8081:80", "busybox", "sh", "-c", "echo page > index.html; exec httpd -f -p 80")
+    daemon.ok(
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "-p",
+        "8081:80",
+        "busybox",
+        "sh",
+        "-c",
+        "echo page > index.html; exec httpd -f -p 80",
+    )
     daemon.ok("pause", "frozen")
     daemon.kill()
     daemon.start()
@@ -66,7 +87,10 @@ def test_paused_and_exec_after_a_crash(make_daemon: Callable[..., Daemon]) -> No
     daemon.ok("unpause", "frozen")
     assert daemon.ok("exec", "frozen", "echo", "in") == "in"
     eventually(
-        lambda: daemon.net.run("busybox", "wget", "-q", "-T", "3", "-O", "-", "http://127.0.0.1:8081/").stdout == "page\n"
+        lambda: (
+            daemon.net.run("busybox", "wget", "-q", "-T", "3", "-O", "-", "http://127.0.0.1:8081/").stdout
+            == "page\n"
+        )
     )
     ports = json.loads(daemon.ok("inspect", "--format", "{{json .NetworkSettings.Ports}}", "web"))
     assert ports["80/tcp"][0]["HostPort"] == "8081"
@@ -90,7 +114,7 @@ def test_a_killed_keeper_is_an_exit(make_daemon: Callable[..., Daemon]) -> None:
     daemon.image()
     daemon.ok("run", "-d", "--name", "x", "busybox", "sleep", "1000")
     pid = daemon.inspect("x", "{{.State.Pid}}")
-    keeper = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[1]
+    keeper = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
     subprocess.run(["kill", "-9", keeper], check=True)
     eventually(lambda: daemon.inspect("x", "{{.State.Status}} {{.State.ExitCode}}") == "exited 137")
     assert not _alive(pid)
@@ -100,6 +124,6 @@ def test_a_killed_keeper_is_an_exit(make_daemon: Callable[..., Daemon]) -> None:
 
 def _alive(pid: str) -> bool:
     try:
-        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False

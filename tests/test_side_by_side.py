@@ -35,7 +35,8 @@ def test_a_root_has_one_owner(make_daemon: Callable[..., Daemon]) -> None:
     daemon = make_daemon().start()
     second = subprocess.run(
         [
-            *daemon.net.prefix, str(WHERRY), "daemon", "-H", f"unix://{daemon.root}/other", "--data-root", str(daemon.root / "data"),
+            *daemon.net.prefix, str(WHERRY), "daemon", "-H", f"unix://{daemon.root}/other",
+            "--data-root", str(daemon.root / "data"),
             "--exec-root", str(daemon.root / "exec2"),
         ],
         capture_output=True, text=True, timeout=30, check=False,

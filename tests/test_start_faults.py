@@ -47,7 +47,11 @@ def owned(engine: Engine) -> dict[str, object]:
     children = [p for p in Path("/proc").iterdir() if p.name.isdigit() and _mentions(p, str(house.data_root))]
     return {
         "network": house.networks.owned(),
-        "mounts": [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(house.data_root) in line and "sandboxes" not in line],
+        "mounts": [
+            line
+            for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if str(house.data_root) in line and "sandboxes" not in line
+        ],
         "cgroups": cgroups,
         "descriptors": len(os.listdir("/proc/self/fd")),
         "keepers": sorted(p.name for p in (house.exec_root / "keepers").iterdir()),
@@ -58,7 +62,10 @@ def owned(engine: Engine) -> dict[str, object]:
 
 def _mentions(process: Path, text: str) -> bool:
     try:
-        return text.encode() in (process / "cmdline").read_bytes() and (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (
+            text.encode() in (process / "cmdline").read_bytes()
+            and (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )
     except OSError:
         return False
 
@@ -68,7 +75,10 @@ def container(engine: Engine) -> str:
         CreateRequest(
             config=Config(image="busybox", cmd=["sleep", "1000"], working_dir="/made"),
             host_config=HostConfig(
-                port_bindings={"80/tcp": [PortBinding(host_port="8099")], "53/udp": [PortBinding(host_port="8053")]},
+                port_bindings={
+                    "80/tcp": [PortBinding(host_port="8099")],
+                    "53/udp": [PortBinding(host_port="8053")],
+                },
                 binds=["/etc:/host-etc:ro", "named:/data"],
                 memory=32 << 20,
             ),
@@ -116,5 +126,3 @@ def test_a_program_that_is_missing_leaves_nothing(engine: Engine) -> None:
             engine.start(name)
     eventually(lambda: owned(engine) == before, f"nothing left: {before} {owned(engine)}")
     assert engine.inspect(name).exit_code == 127
-
-

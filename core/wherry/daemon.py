@@ -110,7 +110,9 @@ def _pidfile(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             name = Path(f"/proc/{number}/comm").read_text().strip()
             if number != os.getpid() and name == "wherryd":
-                raise Conflict(f"a daemon runs already with pid {number} ({path}); stop it, or choose another --pidfile")
+                raise Conflict(
+                    f"a daemon runs already with pid {number} ({path}); stop it, or choose another --pidfile"
+                )
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.replace(path, f"{os.getpid()}\n".encode(), 0o644)
     try:

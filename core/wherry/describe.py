@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
@@ -51,7 +51,8 @@ def info(house: House) -> Mapping[str, Any]:
             "Log": sorted(house.catalogue.names("log")),
         },
         "MemoryLimit": True,
-        "SwapLimit": Path("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists() or cgroup_version == "2",
+        "SwapLimit": Path("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists()
+        or cgroup_version == "2",
         "CpuCfsPeriod": True,
         "CpuCfsQuota": True,
         "CPUShares": True,
@@ -155,16 +156,20 @@ def members(house: House, network_id: str) -> dict[str, tuple[str, str, str, str
 
 
 def _wanted(network: Network, filters: Filters) -> bool:
-    tests = {
+    tests: dict[str, Callable[[str], bool]] = {
         "name": lambda v: re.search(re.escape(v), network.name) is not None,
         "id": network.id.startswith,
-        "driver": network.driver.__eq__,
+        "driver": lambda v: v == network.driver,
         "type": lambda v: v == ("builtin" if network.name in ("bridge", "host", "none") else "custom"),
-        "scope": "local".__eq__,
-        "label": lambda v: v.partition("=")[0] in network.labels
-        and (not v.partition("=")[1] or network.labels[v.partition("=")[0]] == v.partition("=")[2]),
+        "scope": lambda v: v == "local",
+        "label": lambda v: (
+            v.partition("=")[0] in network.labels
+            and (not v.partition("=")[1] or network.labels[v.partition("=")[0]] == v.partition("=")[2])
+        ),
     }
-    return all(any(tests[key](v) for v in values) for key, values in filters.items() if key in tests and values)
+    return all(
+        any(tests[key](v) for v in values) for key, values in filters.items() if key in tests and values
+    )
 
 
 def _flag(path: str) -> bool:

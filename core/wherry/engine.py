@@ -57,7 +57,9 @@ from wherry.spec.storage import Change
 class Engine:
     """A container engine on a data root. Thread-safe; one per root."""
 
-    def __init__(self, root: str | os.PathLike[str] | None = None, *, settings: Settings | None = None) -> None:
+    def __init__(
+        self, root: str | os.PathLike[str] | None = None, *, settings: Settings | None = None
+    ) -> None:
         """Open the engine on `root`, or as `settings` say. Root only. Conflict if another engine owns the root."""
         if settings is None:
             settings = load_settings({}, None)
@@ -241,13 +243,19 @@ class Engine:
     def remove_network(self, name: str) -> None:
         network = self._house.networks.get(name)
         self._house.networks.remove(network.id, in_use=lambda i: describe.members(self._house, i))
-        self._house.events.publish("network", "destroy", network.id, {"name": network.name, "type": network.driver})
+        self._house.events.publish(
+            "network", "destroy", network.id, {"name": network.name, "type": network.driver}
+        )
 
     def connect(self, network: str, container: str, endpoint: EndpointRequest) -> None:
-        raise Unsupported("connecting a container to a further network is not supported yet: name it at create")
+        raise Unsupported(
+            "connecting a container to a further network is not supported yet: name it at create"
+        )
 
     def disconnect(self, network: str, container: str, force: bool = False) -> None:
-        raise Unsupported("disconnecting a container from a network is not supported yet: recreate it without")
+        raise Unsupported(
+            "disconnecting a container from a network is not supported yet: recreate it without"
+        )
 
     # the engine
 
@@ -286,9 +294,7 @@ class Engine:
     ) -> int:
         """Create, start, wait, and (unless told otherwise) remove a container; answers its exit code."""
         whole = msgspec.structs.replace(config or Config(), image=image, cmd=list(command) or None)
-        host = msgspec.structs.replace(
-            host_config or HostConfig(), network_mode=network, auto_remove=remove
-        )
+        host = msgspec.structs.replace(host_config or HostConfig(), network_mode=network, auto_remove=remove)
         promised = threading.Event()
         made = create.create(self._house, CreateRequest(config=whole, host_config=host), promised=promised)
         ended = waiting.wait(self._house, made.id, "removed" if remove else "next-exit")
@@ -305,7 +311,9 @@ class Engine:
     def output(self, image: str, command: Sequence[str] = (), *, network: str = "bridge") -> bytes:
         """Run a command to its end and answer what it wrote to both streams: reference Container.Output."""
         host = HostConfig(network_mode=network)
-        made = self.create(CreateRequest(config=Config(image=image, cmd=list(command) or None), host_config=host))
+        made = self.create(
+            CreateRequest(config=Config(image=image, cmd=list(command) or None), host_config=host)
+        )
         try:
             ended = self.wait(made.id, "next-exit")
             self.start(made.id)
@@ -318,5 +326,3 @@ class Engine:
             return written
         finally:
             self.remove(made.id, force=True)
-
-

@@ -100,9 +100,7 @@ class Events:
 class EventStream:
     """A reader's place in the journal; a `wherry.spec.frontend.Stream`."""
 
-    def __init__(
-        self, events: Events, since_ns: int | None, until_ns: int | None, filters: Filters
-    ) -> None:
+    def __init__(self, events: Events, since_ns: int | None, until_ns: int | None, filters: Filters) -> None:
         self._events = events
         self._since_ns = since_ns or 0
         self._until_ns = until_ns

@@ -14,11 +14,11 @@ from wherry.discovery import Catalogue
 from wherry.events import Events
 from wherry.images import Images
 from wherry.keeper.client import Keepers
-from wherry.timers import Timers
 from wherry.network.networks import Networks
 from wherry.plugins import Driver
 from wherry.spec.extension import Caller, Request
 from wherry.spec.frontend import ExecView
+from wherry.timers import Timers
 from wherry.volumes import Volumes
 
 

@@ -45,7 +45,13 @@ STORAGE_BY_PREFERENCE: Final = ("overlay2", "vfs")
 class Drivers:
     """The drivers in use, each loaded once, at its first use."""
 
-    def __init__(self, settings: Settings, catalogue: discovery.Catalogue, services: EngineServices, roots: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: discovery.Catalogue,
+        services: EngineServices,
+        roots: Mapping[str, Path],
+    ) -> None:
         self._settings, self._catalogue, self._services, self._roots = settings, catalogue, services, roots
         self._loaded: dict[tuple[str, str], Driver] = {}
         self._lock = threading.Lock()
@@ -274,7 +280,9 @@ def _report_broken(catalogue: discovery.Catalogue) -> None:
         [sys.executable, "-m", "wherry.check_drivers"], capture_output=True, timeout=60, check=False
     )
     if answer.returncode != 0:
-        log.warning("checking the installed drivers failed: %s", answer.stderr.decode(errors="replace").strip())
+        log.warning(
+            "checking the installed drivers failed: %s", answer.stderr.decode(errors="replace").strip()
+        )
         return
     for kind, name, reason in json.loads(answer.stdout):
         catalogue.broken(kind, name, reason)
@@ -311,5 +319,3 @@ def _network_settings(settings: Settings) -> NetworkSettings:
         firewall=settings.firewall or "auto",
         default_address=settings.ip,
     )
-
-

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from wherry.clock import ZERO
 from wherry.container import record as records
 from wherry.container.operation import Operation
 from wherry.container.record import Record, Stored
@@ -127,7 +128,9 @@ class Container:
             resolv_conf_path=self._file("resolv.conf"),
             hostname_path=self._file("hostname"),
             hosts_path=self._file("hosts"),
-            log_path=str(self.directory / f"{record.id}-json.log") if record.log_driver == "json-file" else "",
+            log_path=str(self.directory / f"{record.id}-json.log")
+            if record.log_driver == "json-file"
+            else "",
             storage_driver=record.driver,
             exec_driver=record.exec_driver,
             log_driver=record.log_driver,
@@ -137,15 +140,13 @@ class Container:
         )
 
     def _file(self, name: str) -> str:
-        return str(self.directory / name) if self.record.state.started_at != records.ZERO else ""
+        return str(self.directory / name) if self.record.state.started_at != ZERO else ""
 
 
 def _networks(
     record: Record, host_config: HostConfig, connection: Connection | None
 ) -> tuple[dict[str, EndpointView], dict[str, list[PortBinding] | None]]:
-    networks = {
-        name: EndpointView(request=request) for name, request in record.networks.items()
-    }
+    networks = {name: EndpointView(request=request) for name, request in record.networks.items()}
     ports: dict[str, list[PortBinding] | None] = {}
     if connection is None:
         return networks, ports

@@ -32,7 +32,9 @@ def listed(
             raise InvalidRequest(
                 f"invalid value for 'status' filter: {status}; must be one of {', '.join(sorted(STATUSES))}"
             )
-    shown_all = everything or limit > 0 or any(filters.get(k) for k in ("status", "exited", "before", "since"))
+    shown_all = (
+        everything or limit > 0 or any(filters.get(k) for k in ("status", "exited", "before", "since"))
+    )
     before = min((_created(containers, n) for n in filters.get("before", ())), default=None)
     since = max((_created(containers, n) for n in filters.get("since", ())), default=None)
     ancestors = {i for name in filters.get("ancestor", ()) for i in image_ids(name)}
@@ -99,10 +101,14 @@ def _ports(text: str) -> tuple[int, int, str]:
 
 def _publish(view: ContainerView, values: Sequence[str]) -> bool:
     published = {
-        (int(binding.host_port), key.partition("/")[2]) for key, bound in view.ports.items() for binding in bound or ()
+        (int(binding.host_port), key.partition("/")[2])
+        for key, bound in view.ports.items()
+        for binding in bound or ()
     }
     wanted = [_ports(v) for v in values]
-    return any(first <= port <= last and p == protocol for port, p in published for first, last, protocol in wanted)
+    return any(
+        first <= port <= last and p == protocol for port, p in published for first, last, protocol in wanted
+    )
 
 
 def _expose(view: ContainerView, values: Sequence[str]) -> bool:
@@ -111,7 +117,9 @@ def _expose(view: ContainerView, values: Sequence[str]) -> bool:
         for key in {**(view.config.exposed_ports or {}), **(view.host_config.port_bindings or {})}
     }
     wanted = [_ports(v) for v in values]
-    return any(first <= port <= last and p == protocol for port, p in exposed for first, last, protocol in wanted)
+    return any(
+        first <= port <= last and p == protocol for port, p in exposed for first, last, protocol in wanted
+    )
 
 
 def _health(view: ContainerView, values: Sequence[str]) -> bool:

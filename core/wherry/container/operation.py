@@ -32,7 +32,9 @@ class Operation:
         """Hold the container for `verb`; Busy after `patience` seconds (None: wait for ever)."""
         if not self._lock.acquire(timeout=-1 if patience is None else patience):
             step = f", at step {self.step}" if self.step else ""
-            raise Busy(f"container {self._container_id[:12]} is busy: {self.verb}{step}; try again when that has ended")
+            raise Busy(
+                f"container {self._container_id[:12]} is busy: {self.verb}{step}; try again when that has ended"
+            )
         self.verb, self.step = verb, ""
         self.cancelled.clear()
         try:

@@ -24,7 +24,7 @@ CONFIG: Final = "config.v2.json"
 HOST_CONFIG: Final = "hostconfig.json"
 
 
-class Stored(Value):
+class Stored(Value, frozen=True, kw_only=True):
     """How a container was last seen."""
 
     status: Status = "created"
@@ -36,7 +36,7 @@ class Stored(Value):
     stopped_by_user: bool = False
 
 
-class Record(Value):
+class Record(Value, frozen=True, kw_only=True):
     """Everything about a container that is not about this very run of it."""
 
     version: int = VERSION

@@ -44,7 +44,9 @@ def update(house: House, name: str, fields: Mapping[str, Any]) -> list[str]:
     container = house.containers.get(name)
     house.admit("container.update", container.id, {"fields": dict(fields)})
     known = {field.encode_name for field in msgspec.structs.fields(HostConfig)}
-    given = {key: value for key, value in fields.items() if key in known and value not in (None, 0, "", [], {})}
+    given = {
+        key: value for key, value in fields.items() if key in known and value not in (None, 0, "", [], {})
+    }
     if isinstance(given.get("RestartPolicy"), dict) and not given["RestartPolicy"].get("Name"):
         del given["RestartPolicy"]
     with container.operation("update"):
@@ -56,7 +58,11 @@ def update(house: House, name: str, fields: Mapping[str, Any]) -> list[str]:
             changed = msgspec.convert(merged, HostConfig)
         except msgspec.ValidationError as error:
             raise InvalidRequest(f"invalid update: {error}") from error
-        if changed.memory != before.memory and "MemorySwap" not in given and before.memory_swap == before.memory * 2:
+        if (
+            changed.memory != before.memory
+            and "MemorySwap" not in given
+            and before.memory_swap == before.memory * 2
+        ):
             changed = msgspec.structs.replace(changed, memory_swap=changed.memory * 2)
         check(house, container.record.config, changed)
         run = container.run

@@ -13,7 +13,7 @@ from typing import Final
 
 from wherry.errors import InvalidRequest, NotFound
 from wherry.lifecycle import defaults
-from wherry.linux.capabilities import CAPABILITIES as KNOWN_CAPABILITIES
+from wherry.linux.capabilities import DEFAULT, NAMES, last
 from wherry.spec.command import (
     Capabilities,
     Device,
@@ -71,10 +71,10 @@ def capabilities(privileged: bool, add: Sequence[str] | None, drop: Sequence[str
     added = [_capability(name) for name in add or ()]
     dropped = [_capability(name) for name in drop or ()]
     if privileged:
-        return tuple(KNOWN_CAPABILITIES)
+        return NAMES[: last() + 1]
     if "ALL" in added:
-        return tuple(c for c in KNOWN_CAPABILITIES if c not in dropped)
-    kept = [] if "ALL" in dropped else [c for c in defaults.CAPABILITIES if c not in dropped]
+        return tuple(c for c in NAMES[: last() + 1] if c not in dropped)
+    kept = [] if "ALL" in dropped else [c for c in DEFAULT if c not in dropped]
     return tuple(dict.fromkeys([*kept, *added]))
 
 
@@ -83,7 +83,7 @@ def _capability(name: str) -> str:
     if upper == "ALL":
         return "ALL"
     full = upper if upper.startswith("CAP_") else f"CAP_{upper}"
-    if full not in KNOWN_CAPABILITIES:
+    if full not in NAMES:
         raise InvalidRequest(f'invalid capability: unknown capability: "{full}"')
     return full
 
@@ -204,7 +204,9 @@ def _mapped(mapping: DeviceMapping) -> list[Device]:
         if (device := device_at(path, path.replace(mapping.path_on_host, inside, 1))) is not None
     ]
     if not found:
-        reason = "no such file or directory" if not os.path.exists(mapping.path_on_host) else "not a device node"
+        reason = (
+            "no such file or directory" if not os.path.exists(mapping.path_on_host) else "not a device node"
+        )
         raise NotFound(
             "device",
             mapping.path_on_host,

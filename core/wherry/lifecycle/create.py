@@ -174,7 +174,9 @@ def with_defaults(house: House, host: HostConfig) -> tuple[HostConfig, list[str]
         memory_swap = host.memory * 2
     for name in ("kernel_memory", "kernel_memory_tcp"):
         if getattr(host, name):
-            warnings.append("Specifying a kernel memory limit is deprecated and no longer supported; it is discarded.")
+            warnings.append(
+                "Specifying a kernel memory limit is deprecated and no longer supported; it is discarded."
+            )
             host = msgspec.structs.replace(host, **{name: 0})
     return (
         msgspec.structs.replace(
@@ -186,7 +188,9 @@ def with_defaults(house: House, host: HostConfig) -> tuple[HostConfig, list[str]
             memory_swap=memory_swap,
             log_config=LogConfig(type=log_type, config=log_options),
             runtime=host.runtime or settings.exec_driver,
-            restart_policy=msgspec.structs.replace(host.restart_policy, name=host.restart_policy.name or "no"),
+            restart_policy=msgspec.structs.replace(
+                host.restart_policy, name=host.restart_policy.name or "no"
+            ),
             init=settings.init if host.init is None and settings.init else host.init,
             masked_paths=_paths(host.masked_paths, defaults.MASKED_PATHS, host),
             readonly_paths=_paths(host.readonly_paths, defaults.READONLY_PATHS, host),
@@ -229,7 +233,9 @@ def check(house: House, config: Config, host: HostConfig) -> None:
         if not _ENVIRONMENT_NAME.match(entry):
             raise InvalidRequest(f"invalid environment variable: {entry}")
     if config.working_dir and not config.working_dir.startswith("/"):
-        raise InvalidRequest(f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path")
+        raise InvalidRequest(
+            f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
+        )
     if not re.fullmatch(r"[a-zA-Z0-9_.-]{0,64}", config.hostname):
         raise InvalidRequest(f"invalid hostname: {config.hostname}")
     if host.memory and host.memory < MINIMUM_MEMORY:
@@ -271,9 +277,7 @@ def _check_modes(house: House, host: HostConfig) -> None:
         if value not in words and not (what in ("IPC mode", "PID mode") and value.startswith("container:")):
             raise InvalidRequest(f"invalid {what}: {value}")
     if host.network_mode.startswith("container:") and (host.port_bindings or host.publish_all_ports):
-        raise InvalidRequest(
-            "conflicting options: port publishing and the container type network mode"
-        )
+        raise InvalidRequest("conflicting options: port publishing and the container type network mode")
     house.networks.check_mode(host.network_mode)
 
 
@@ -317,4 +321,3 @@ def _uncopied(host: HostConfig) -> frozenset[str]:
         if len(parts := text.split(":")) == 3 and "nocopy" in parts[2].split(",")
     }
     return frozenset(targets)
-

@@ -12,11 +12,6 @@ from wherry.spec.command import Device, DeviceRule, Mount
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHM_SIZE: Final = 64 * 1024 * 1024
 
-CAPABILITIES: Final = (
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID", "CAP_SETUID",
-    "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
-)  # fmt: skip
-
 MASKED_PATHS: Final = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
     "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
@@ -63,6 +58,8 @@ def mounts(*, privileged: bool, shm_size: int, shared_ipc: bool) -> tuple[Mount,
     ]
     if not shared_ipc:
         table.append(
-            Mount(kind="tmpfs", target="/dev/shm", flags=safe, data=f"mode=1777,size={shm_size}", source="shm")
+            Mount(
+                kind="tmpfs", target="/dev/shm", flags=safe, data=f"mode=1777,size={shm_size}", source="shm"
+            )
         )
     return tuple(table)

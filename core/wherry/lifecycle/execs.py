@@ -83,9 +83,7 @@ def process(
 ) -> Process:
     """An exec's process: the container's, with its own words, user, environment and privileges."""
     config, host = container.record.config, container.host_config
-    base = command.process(
-        config, host, command.environment(config), house.settings.default_ulimits
-    )
+    base = command.process(config, host, command.environment(config), house.settings.default_ulimits)
     variables = command.merge_environment(
         [e for e in base.env if not (e.startswith("TERM=") and not request.tty)]
         + (["TERM=xterm"] if request.tty else []),

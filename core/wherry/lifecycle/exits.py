@@ -1,7 +1,7 @@
 """What happens when a container's process 1 has ended: what keepers tell, and what the engine makes of it.
 
-    keeper ── exit ──▶ noted            ── drained ──▶ `finish` in a worker: released, recorded, told, restarted or removed
-           ── gone ──▶ (with or without an exit before it) `finish` as well: a keeper's death is its container's
+keeper ── exit ──▶ noted            ── drained ──▶ `finish` in a worker: released, recorded, told, restarted or removed
+       ── gone ──▶ (with or without an exit before it) `finish` as well: a keeper's death is its container's
 """
 
 from __future__ import annotations

@@ -68,7 +68,10 @@ def write_names(house: House, container: Container, connection: Connection) -> N
         write(path, Path("/etc/hosts").read_text() + _extra_lines(house, container, connection))
         return
     address = next((endpoint.ipv4 for _, endpoint in connection.endpoints if endpoint.ipv4), "")
-    write(path, names.hosts_file(address, config.hostname, config.domainname, _extra(house, container, connection)))
+    write(
+        path,
+        names.hosts_file(address, config.hostname, config.domainname, _extra(house, container, connection)),
+    )
 
 
 def _extra_lines(house: House, container: Container, connection: Connection) -> str:
@@ -116,7 +119,9 @@ def link_environment(house: House, container: Container) -> tuple[str, ...]:
     variables: list[str] = []
     for alias, child in linked(house, container):
         if not child.running:
-            raise Conflict(f"Cannot link to a non running container: /{child.name} AS /{container.name}/{alias}")
+            raise Conflict(
+                f"Cannot link to a non running container: /{child.name} AS /{container.name}/{alias}"
+            )
         prefix, address = alias.replace("-", "_").upper(), _address(child)
         ports = sorted(_exposed(child))
         for index, (port, protocol) in enumerate(ports):

@@ -13,6 +13,7 @@ from wherry.container.container import Run
 from wherry.errors import Conflict, InvalidRequest, NotFound
 from wherry.house import House
 from wherry.lifecycle import rootfs
+from wherry.lifecycle.export import whole
 from wherry.spec.exec import Stats
 from wherry.spec.frontend import Usage
 from wherry.spec.storage import Change
@@ -31,11 +32,14 @@ def top(house: House, name: str, arguments: str = "-ef") -> tuple[list[str], lis
     if any(not re.fullmatch(r"[A-Za-z0-9_,=:%+./-]+", word) for word in words):
         raise InvalidRequest(f"invalid ps arguments: {arguments}")
     pids = {str(pid) for pid in house.exec_driver(container).call("pids", state=run.state)}
+    environment = {"LC_ALL": "C", "PATH": os.environ.get("PATH", "")}
     answer = subprocess.run(
-        ["ps", *words], capture_output=True, text=True, timeout=10, check=False, env={"LC_ALL": "C", "PATH": os.environ.get("PATH", "")}
+        ["ps", *words], capture_output=True, text=True, timeout=10, check=False, env=environment
     )
     if answer.returncode != 0:
-        raise InvalidRequest(f"error running ps: {answer.stderr.strip().splitlines()[0] if answer.stderr else arguments}")
+        raise InvalidRequest(
+            f"error running ps: {answer.stderr.strip().splitlines()[0] if answer.stderr else arguments}"
+        )
     lines = answer.stdout.splitlines()
     titles = lines[0].split()
     if "PID" not in titles:
@@ -68,9 +72,7 @@ def usage(house: House, name: str) -> Usage:
 
 
 def _interfaces(run: Run) -> dict[str, Mapping[str, int]]:
-    names = (
-        "rx_bytes rx_packets rx_errors rx_dropped . . . . tx_bytes tx_packets tx_errors tx_dropped . . . .".split()
-    )
+    names = "rx_bytes rx_packets rx_errors rx_dropped . . . . tx_bytes tx_packets tx_errors tx_dropped . . . .".split()
     found: dict[str, Mapping[str, int]] = {}
     try:
         with open(f"/proc/{run.pid}/net/dev") as lines:
@@ -106,7 +108,7 @@ def export(house: House, name: str, archive: BinaryIO) -> None:
     root = container.rootfs
     descriptor = os.dup(root) if root is not None else rootfs.attach(house, container.id)
     try:
-        pack(descriptor, archive)
+        whole(descriptor, archive)
     finally:
         os.close(descriptor)
     house.tell(container, "export")

@@ -119,5 +119,3 @@ def _fits(container: Container, filters: Filters) -> bool:
 def leftovers(directory: Path) -> list[Path]:
     """What removals that were cut short have left in the directory of containers."""
     return [path for path in directory.iterdir() if path.name.startswith(ASIDE)]
-
-

@@ -131,7 +131,12 @@ def sweep(house: House) -> None:
             driver = house.driver("exec", name)
             for container_id in driver.call("owned"):
                 if container_id not in running:
-                    state = {"cgroup": f"{house.cgroup_parent}/{container_id}", "id": container_id, "pid": 0, "start_time": 0}
+                    state = {
+                        "cgroup": f"{house.cgroup_parent}/{container_id}",
+                        "id": container_id,
+                        "pid": 0,
+                        "start_time": 0,
+                    }
                     driver.call("kill", state=state, signal=9, everyone=True)
                     driver.call("clean", state=state)
                     log.info("removed what was left of container %s", container_id[:12])
@@ -160,5 +165,3 @@ def _apply_policy(house: House, container: Container) -> None:
     if wanted and state.status == "exited":
         container.move(Move.BACKED_OFF)
         house.workers.submit(exits.restart, house, container)
-
-

@@ -25,7 +25,7 @@ def mounted(rootfs: Rootfs) -> int:
         return mounts.overlay(rootfs.lowers, rootfs.upper, rootfs.work, rootfs.options)
     descriptor = mounts.clone_tree(rootfs.path)
     if rootfs.read_only:
-        mounts.set_read_only(descriptor)
+        mounts.mount_setattr(descriptor, add=mounts.attributes(["ro"])[0])
     return descriptor
 
 
@@ -48,7 +48,9 @@ def copy_up(
     empty = [
         point
         for point in points
-        if point.type == "volume" and point.destination not in uncopied and not any(Path(point.source).iterdir())
+        if point.type == "volume"
+        and point.destination not in uncopied
+        and not any(Path(point.source).iterdir())
     ]
     if not empty:
         return
@@ -81,7 +83,7 @@ def _copy_entry(source: str, target: str) -> None:
         for name in os.listdir(source):
             _copy_entry(f"{source}/{name}", f"{target}/{name}")
     elif stat.S_ISLNK(found.st_mode):
-        os.symlink(os.readlink(source), target)
+        Path(target).symlink_to(Path(source).readlink())
     elif stat.S_ISREG(found.st_mode):
         shutil.copyfile(source, target, follow_symlinks=False)
     else:

@@ -100,7 +100,12 @@ def attempt(house: House, container: Container, cancelled: Callable[[], bool]) -
     assert begun.run is not None
     container.run = begun.run
     container.move(
-        Move.STARTED, exit_code=0, error="", oom_killed=False, started_at=now(), finished_at=container.state.finished_at
+        Move.STARTED,
+        exit_code=0,
+        error="",
+        oom_killed=False,
+        started_at=now(),
+        finished_at=container.state.finished_at,
     )
     house.tell(container, "start")
     container.save(synced=False)
@@ -192,9 +197,7 @@ def volumes(begun: Start, undo: Undo) -> None:
     """Sources of binds and volumes as descriptors, in the host's namespace: reference `prepareVolumes`."""
     host = begun.container.host_config
     plain = {
-        posixpath.normpath(m.target): m.bind_options
-        for m in host.mounts or ()
-        if m.bind_options is not None
+        posixpath.normpath(m.target): m.bind_options for m in host.mounts or () if m.bind_options is not None
     }
     for point in begun.container.record.mounts:
         options = plain.get(point.destination)
@@ -321,7 +324,9 @@ def _peer_namespace(begun: Start, mode: str, kind: str) -> Namespace:
     if not peer.running or peer.run is None:
         raise Conflict(f"cannot join {kind.upper()} of a non running container: {peer.id}")
     if kind == "ipc" and peer.host_config.ipc_mode not in ("shareable", "private", "host"):
-        raise Conflict(f"cannot join IPC of a container whose IPC mode is {peer.host_config.ipc_mode}: {peer.id}")
+        raise Conflict(
+            f"cannot join IPC of a container whose IPC mode is {peer.host_config.ipc_mode}: {peer.id}"
+        )
     return _joined(begun, f"/proc/{peer.run.pid}/ns/{kind}")
 
 

@@ -37,7 +37,9 @@ def kill(house: House, name: str, signal: str = "SIGKILL") -> None:
         force(house, container)
     else:
         if container.view.status == "paused":
-            raise Conflict(f"cannot kill container: {name}: container {container.id} is paused, unpause it first")
+            raise Conflict(
+                f"cannot kill container: {name}: container {container.id} is paused, unpause it first"
+            )
         if number == stop_signal(container):
             container.stop_requested = True
         _send(house, container, number)
@@ -78,7 +80,9 @@ def bring_to_end(house: House, container: Container, timeout: float | None, sign
     try:
         done.result(None if patience < 0 else patience)
     except FutureTimeout:
-        log.info("container %s did not end within %s s of signal %d: using force", container.name, patience, number)
+        log.info(
+            "container %s did not end within %s s of signal %d: using force", container.name, patience, number
+        )
         force(house, container)
 
 
@@ -120,8 +124,9 @@ def _end_backoff(container: Container) -> bool:
     if container.view.status != "restarting":
         return False
     with container.operation("stop"):
-        if container.view.status != "restarting":
-            return container.view.status == "exited"
+        status = str(container.view.status)
+        if status != "restarting":
+            return status == "exited"
         container.move(Move.DIED)
         container.save(synced=False)
         settle(container, container.state.exit_code)

@@ -28,10 +28,13 @@ def waiter(container: Container, condition: Condition) -> Future[ExitStatus]:
     return future
 
 
-def settle(container: Container, code: int, error: str = "", *, removed: bool = False, final: bool = True) -> None:
+def settle(
+    container: Container, code: int, error: str = "", *, removed: bool = False, final: bool = True
+) -> None:
     """Answer those who wait: for any exit; if `final`, also for "not running"; when `removed`, everybody."""
     with container.waiters_lock:
-        kept, done = [], []
+        kept: list[tuple[str, Future[ExitStatus]]] = []
+        done: list[tuple[str, Future[ExitStatus]]] = []
         for condition, future in container.waiters:
             ready = removed or condition == "next-exit" or (condition == "not-running" and final)
             (done if ready else kept).append((condition, future))

@@ -16,7 +16,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """Base of values that travel as JSON in the API's spelling. A change makes a new one: `msgspec.structs.replace`."""
 
 
-class HealthConfig(Value):
+class HealthConfig(Value, frozen=True, kw_only=True):
     """How to ask a container whether it is well. Times in nanoseconds; 0 inherits the image's or the default."""
 
     test: list[str] | None = None
@@ -27,7 +27,7 @@ class HealthConfig(Value):
     start_interval: int = 0
 
 
-class Config(Value):
+class Config(Value, frozen=True, kw_only=True):
     """What does not depend on the host: API ContainerConfig."""
 
     hostname: str = ""
@@ -57,28 +57,28 @@ class Config(Value):
     shell: list[str] | None = None
 
 
-class PortBinding(Value):
+class PortBinding(Value, frozen=True, kw_only=True):
     host_ip: str = ""
     host_port: str = ""
 
 
-class RestartPolicy(Value):
+class RestartPolicy(Value, frozen=True, kw_only=True):
     name: str = ""
     maximum_retry_count: int = 0
 
 
-class LogConfig(Value):
+class LogConfig(Value, frozen=True, kw_only=True):
     type: str = ""
     config: dict[str, str] | None = None
 
 
-class DeviceMapping(Value):
+class DeviceMapping(Value, frozen=True, kw_only=True):
     path_on_host: str = ""
     path_in_container: str = ""
     cgroup_permissions: str = ""
 
 
-class DeviceRequest(Value):
+class DeviceRequest(Value, frozen=True, kw_only=True):
     driver: str = ""
     count: int = 0
     device_i_ds: list[str] | None = msgspec.field(default=None, name="DeviceIDs")
@@ -86,23 +86,23 @@ class DeviceRequest(Value):
     options: dict[str, str] | None = None
 
 
-class ThrottleDevice(Value):
+class ThrottleDevice(Value, frozen=True, kw_only=True):
     path: str = ""
     rate: int = 0
 
 
-class WeightDevice(Value):
+class WeightDevice(Value, frozen=True, kw_only=True):
     path: str = ""
     weight: int = 0
 
 
-class Ulimit(Value):
+class Ulimit(Value, frozen=True, kw_only=True):
     name: str = ""
     soft: int = 0
     hard: int = 0
 
 
-class BindOptions(Value):
+class BindOptions(Value, frozen=True, kw_only=True):
     propagation: str = ""
     non_recursive: bool = False
     create_mountpoint: bool = False
@@ -110,25 +110,25 @@ class BindOptions(Value):
     read_only_force_recursive: bool = False
 
 
-class VolumeDriverConfig(Value):
+class VolumeDriverConfig(Value, frozen=True, kw_only=True):
     name: str = ""
     options: dict[str, str] | None = None
 
 
-class VolumeOptions(Value):
+class VolumeOptions(Value, frozen=True, kw_only=True):
     no_copy: bool = False
     labels: dict[str, str] | None = None
     driver_config: VolumeDriverConfig | None = None
     subpath: str = ""
 
 
-class TmpfsOptions(Value):
+class TmpfsOptions(Value, frozen=True, kw_only=True):
     size_bytes: int = 0
     mode: int = 0
     options: list[list[str]] | None = None
 
 
-class MountRequest(Value):
+class MountRequest(Value, frozen=True, kw_only=True):
     """`--mount`: API Mount."""
 
     target: str = ""
@@ -142,7 +142,7 @@ class MountRequest(Value):
     image_options: dict[str, Any] | None = None
 
 
-class HostConfig(Value):
+class HostConfig(Value, frozen=True, kw_only=True):
     """What depends on the host: API HostConfig, limits included. Sizes in bytes, times as the API has them."""
 
     cpu_shares: int = 0
@@ -152,7 +152,9 @@ class HostConfig(Value):
     blkio_weight_device: list[WeightDevice] | None = None
     blkio_device_read_bps: list[ThrottleDevice] | None = None
     blkio_device_write_bps: list[ThrottleDevice] | None = None
-    blkio_device_read_i_ops: list[ThrottleDevice] | None = msgspec.field(default=None, name="BlkioDeviceReadIOps")
+    blkio_device_read_i_ops: list[ThrottleDevice] | None = msgspec.field(
+        default=None, name="BlkioDeviceReadIOps"
+    )
     blkio_device_write_i_ops: list[ThrottleDevice] | None = msgspec.field(
         default=None, name="BlkioDeviceWriteIOps"
     )
@@ -221,7 +223,7 @@ class HostConfig(Value):
     lxc_conf: list[dict[str, str]] | dict[str, str] | None = None
 
 
-class IPAMChoice(Value):
+class IPAMChoice(Value, frozen=True, kw_only=True):
     """The addresses that a user wants for an endpoint: API EndpointIPAMConfig."""
 
     ipv4_address: str = msgspec.field(default="", name="IPv4Address")
@@ -229,7 +231,7 @@ class IPAMChoice(Value):
     link_local_ips: list[str] | None = msgspec.field(default=None, name="LinkLocalIPs")
 
 
-class EndpointRequest(Value):
+class EndpointRequest(Value, frozen=True, kw_only=True):
     """How a container wants to be in a network: the configuration half of API EndpointSettings."""
 
     ipam_config: IPAMChoice | None = msgspec.field(default=None, name="IPAMConfig")
@@ -259,14 +261,14 @@ class Created(msgspec.Struct, frozen=True, kw_only=True):
 Status = Literal["created", "running", "paused", "restarting", "removing", "exited", "dead"]
 
 
-class HealthResult(Value):
+class HealthResult(Value, frozen=True, kw_only=True):
     start: str
     end: str
     exit_code: int
     output: str
 
 
-class Health(Value):
+class Health(Value, frozen=True, kw_only=True):
     status: str
     failing_streak: int = 0
     log: list[HealthResult] = []
@@ -288,7 +290,7 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     dns_names: list[str] | None = None
 
 
-class MountPoint(Value):
+class MountPoint(Value, frozen=True, kw_only=True):
     """A volume, bind or tmpfs of a container: API MountPoint."""
 
     type: str

@@ -19,7 +19,7 @@ from wherry.state import atomic
 NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+\Z")
 
 
-class Volume(Value):
+class Volume(Value, frozen=True, kw_only=True):
     """A volume as recorded. `anonymous`: made for one container, named by nobody."""
 
     name: str

@@ -19,7 +19,17 @@ from wherry.spec.container import Config, ContainerView, HostConfig, MountPoint,
 from wherry.volumes.named import Volumes
 
 PROPAGATIONS: Final = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared"})
-_MODES: Final = PROPAGATIONS | {"ro", "rw", "z", "Z", "nocopy", "consistent", "cached", "delegated", "volume-nocopy"}
+_MODES: Final = PROPAGATIONS | {
+    "ro",
+    "rw",
+    "z",
+    "Z",
+    "nocopy",
+    "consistent",
+    "cached",
+    "delegated",
+    "volume-nocopy",
+}
 
 
 def plan(
@@ -122,7 +132,7 @@ def _requested(request: MountRequest) -> MountPoint:
     if request.type == "bind":
         if not request.source.startswith("/"):
             raise InvalidRequest(
-                f'invalid mount config for type "bind": invalid mount path: \'{request.source}\' mount path must be absolute'
+                f"invalid mount config for type \"bind\": invalid mount path: '{request.source}' mount path must be absolute"
             )
         options = request.bind_options
         if not Path(request.source).exists() and not (options and options.create_mountpoint):

@@ -1,0 +1,174 @@
+"""From configuration to command: environments, capabilities, limits, signals, ports, devices, mounts."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from wherry.errors import InvalidRequest, NotFound
+from wherry.lifecycle import command
+from wherry.lifecycle.create import merged, signal_number
+from wherry.lifecycle.ports import wished
+from wherry.linux.capabilities import DEFAULT
+from wherry.spec.container import Config, DeviceMapping, HostConfig, PortBinding, Ulimit
+from wherry.volumes import Volumes
+from wherry.volumes.plan import plan
+
+
+def test_environment_replaces_in_place_and_appends() -> None:
+    config = Config(hostname="h", domainname="d", tty=True, env=["TERM=vt100", "NEW=1", "HOSTNAME"])
+    assert command.environment(config, ["LINK=x"]) == (
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "TERM=vt100", "LINK=x", "NEW=1",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "cmd", "image_entrypoint", "image_cmd", "whole"),
+    [
+        (None, None, ["e"], ["c"], ["e", "c"]),
+        (None, ["x"], ["e"], ["c"], ["e", "x"]),
+        (["y"], None, ["e"], ["c"], ["y"]),
+        ([""], ["z"], ["e"], ["c"], ["z"]),
+        (["y"], ["z"], ["e"], ["c"], ["y", "z"]),
+    ],
+)
+def test_entrypoint_and_command_of_request_and_image(
+    entrypoint: list[str] | None,
+    cmd: list[str] | None,
+    image_entrypoint: list[str],
+    image_cmd: list[str],
+    whole: list[str],
+) -> None:
+    """Docker's rules for what of the image counts beside what the user gave."""
+    config = merged(
+        Config(entrypoint=entrypoint, cmd=cmd), Config(entrypoint=image_entrypoint, cmd=image_cmd)
+    )
+    assert list(command.argv(config)) == whole
+
+
+def test_nothing_to_run_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="no command specified"):
+        command.argv(Config())
+
+
+@pytest.mark.parametrize(
+    ("add", "drop", "has", "lacks"),
+    [
+        ([], [], "CAP_CHOWN", "CAP_SYS_ADMIN"),
+        (["sys_admin"], [], "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"),
+        ([], ["CAP_CHOWN"], "CAP_KILL", "CAP_CHOWN"),
+        (["ALL"], ["mknod"], "CAP_SYS_PTRACE", "CAP_MKNOD"),
+        (["net_admin"], ["all"], "CAP_NET_ADMIN", "CAP_CHOWN"),
+    ],
+)
+def test_capabilities(add: list[str], drop: list[str], has: str, lacks: str) -> None:
+    kept = command.capabilities(False, add, drop)
+    assert has in kept
+    assert lacks not in kept
+
+
+def test_default_and_unknown_capabilities() -> None:
+    assert set(command.capabilities(False, None, None)) == set(DEFAULT)
+    with pytest.raises(InvalidRequest, match="CAP_NONSENSE"):
+        command.capabilities(False, ["nonsense"], None)
+
+
+def test_limits_of_container_over_daemon() -> None:
+    from wherry.spec.command import Rlimit
+
+    limits = command.rlimits(
+        [Ulimit(name="nofile", soft=1, hard=2)],
+        [Rlimit(name="nofile", soft=5, hard=5), Rlimit(name="core", soft=0, hard=0)],
+    )
+    assert {(x.name, x.soft, x.hard) for x in limits} == {("nofile", 1, 2), ("core", 0, 0)}
+    with pytest.raises(InvalidRequest, match="invalid ulimit type: bogus"):
+        command.rlimits([Ulimit(name="bogus")], [])
+    with pytest.raises(InvalidRequest, match="soft limit 3"):
+        command.rlimits([Ulimit(name="nofile", soft=3, hard=2)], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("9", 9), ("KILL", 9), ("sigterm", 15), ("SIGRTMIN+3", int(signal.SIGRTMIN) + 3), ("HUP", 1)],
+)
+def test_signals(text: str, number: int) -> None:
+    assert signal_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "0", "65", "SIGBOGUS", "-9", "SIGRTMIN+99"])
+def test_bad_signals(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="invalid signal"):
+        signal_number(text)
+
+
+def test_port_wishes() -> None:
+    host = HostConfig(
+        publish_all_ports=True,
+        port_bindings={"80/tcp": [PortBinding(host_port="8000-8010"), PortBinding(host_ip="127.0.0.1")]},
+    )
+    wishes = wished(Config(exposed_ports={"80/tcp": {}, "53/udp": {}}), host)
+    assert [(w.protocol, w.container_port, w.host_address, w.first, w.last) for w in wishes] == [
+        ("tcp", 80, "", 8000, 8010),
+        ("tcp", 80, "127.0.0.1", 0, 0),
+        ("udp", 53, "", 0, 0),
+    ]
+    for bad in ("x/tcp", "0/tcp", "70000/tcp", "80/icmp"):
+        with pytest.raises(InvalidRequest, match="invalid port"):
+            wished(Config(), HostConfig(port_bindings={bad: [PortBinding()]}))
+    for bad in ("9-8", "-8", "x", "70000"):
+        with pytest.raises(InvalidRequest, match="invalid port"):
+            wished(Config(), HostConfig(port_bindings={"80/tcp": [PortBinding(host_port=bad)]}))
+
+
+def test_devices() -> None:
+    """A device by name, a directory of devices, and clear words for what is neither."""
+    nodes, rules = command.devices(
+        HostConfig(devices=[DeviceMapping(path_on_host="/dev/null", path_in_container="/dev/x")])
+    )
+    assert ("/dev/x", 1, 3) in [(d.path, d.major, d.minor) for d in nodes]
+    assert any(r.major == 1 and r.minor == 3 for r in rules)
+    with pytest.raises(
+        NotFound, match='gathering device information while adding custom device "/etc/passwd"'
+    ):
+        command.devices(
+            HostConfig(devices=[DeviceMapping(path_on_host="/etc/passwd", path_in_container="/dev/x")])
+        )
+    with pytest.raises(InvalidRequest, match="invalid device cgroup rule"):
+        command.devices(HostConfig(device_cgroup_rules=["x 1:2 rwm"]))
+
+
+def points(
+    tmp_path: Path, host: HostConfig, config: Config | None = None
+) -> dict[str, tuple[str, str, bool]]:
+    def nobody(name: str) -> object:
+        raise NotFound("container", name)
+
+    found = plan(config or Config(), host, Volumes(tmp_path / "volumes"), nobody)  # type: ignore[arg-type]
+    return {p.destination: (p.type, p.name or p.source, p.rw) for p in found}
+
+
+def test_mount_points(tmp_path: Path) -> None:
+    """Binds, named and anonymous volumes, tmpfs; outer targets before inner ones."""
+    found = points(
+        tmp_path,
+        HostConfig(binds=["/etc:/a/b:ro", "vol:/a"], tmpfs={"/t": "size=1m"}),
+        Config(volumes={"/anonymous": {}}),
+    )
+    assert list(found)[:2] == ["/a", "/anonymous"]
+    assert found["/a"] == ("volume", "vol", True)
+    assert found["/a/b"] == ("bind", "/etc", False)
+    assert found["/t"][0] == "tmpfs"
+    assert len(found["/anonymous"][1]) == 64
+
+
+@pytest.mark.parametrize("bind", ["", "/a", "/a:b", "/a:/", "/a:/b:zz", "a/b:/c", "/a:/b:ro,rw"])
+def test_bad_binds(tmp_path: Path, bind: str) -> None:
+    with pytest.raises(InvalidRequest):
+        points(tmp_path, HostConfig(binds=[bind]))
+
+
+def test_one_target_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="Duplicate mount point: /x"):
+        points(tmp_path, HostConfig(binds=["/a:/x", "/b:/x/"]))
