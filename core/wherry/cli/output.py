@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from wherry.cli.connection import DaemonError
+from wherry.cli.streams import write
+from wherry.errors import InvalidRequest
+from wherry.quantities import human_size
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -92,3 +98,52 @@ def filters(given: Sequence[str]) -> dict[str, list[str]]:
             raise DaemonError(f"bad format of filter (expected name=value): {text}")
         found.setdefault(name.lower(), []).append(value)
     return found
+
+
+def moment(unix: float) -> str:
+    """`2015-02-03 10:11:12 +0100 CET`: a time where the user is."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z %Z", time.localtime(unix))
+
+
+def short_image(image: str) -> str:
+    """An image without a name is shown by its id, and that short."""
+    bare = image.removeprefix("sha256:")
+    return bare[:12] if len(bare) == 64 and all(letter in "0123456789abcdef" for letter in bare) else image
+
+
+def sizes(own: int, all_: int) -> str:
+    return f"{human_size(own)} (virtual {human_size(all_)})" if all_ else human_size(own)
+
+
+def address(host: str, port: str | int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def ports(found: Sequence[Mapping[str, Any]]) -> str:
+    """`0.0.0.0:8080->80/tcp, 443/tcp`."""
+    published, exposed = [], []
+    for each in sorted(found, key=lambda port: (port["PrivatePort"], port["Type"], port.get("IP", ""))):
+        inside = f"{each['PrivatePort']}/{each['Type']}"
+        if each.get("PublicPort"):
+            published.append(f"{address(each.get('IP', ''), each['PublicPort'])}->{inside}")
+        else:
+            exposed.append(inside)
+    return ", ".join([*published, *exposed])
+
+
+def save(chunks: Iterable[bytes], file: str) -> None:
+    """An archive to a file, which appears whole or not at all, or to stdout, if that is no terminal."""
+    if not file:
+        if os.isatty(1):
+            raise InvalidRequest("cowardly refusing to save to a terminal. Use the -o flag or redirect")
+        for chunk in chunks:
+            write(1, chunk)
+        return
+    part = Path(f"{file}.part-{os.getpid()}")
+    try:
+        with part.open("xb") as target:
+            for chunk in chunks:
+                target.write(chunk)
+        part.rename(file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,45 @@
+"""`wherry drivers`: every driver that is installed, from the daemon, or without one from the metadata."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from wherry.cli import output
+from wherry.cli.connection import DaemonError
+from wherry.cli.flags import flag
+
+
+def drivers(
+    context: typer.Context,
+    check: Annotated[bool, flag("--check", help="Import each and hold it against its contract")] = False,
+    format: Annotated[str, flag("--format", help="table or json")] = "",
+) -> int:
+    found = _drivers(context, check)
+    if format == "json":
+        print(json.dumps(found))
+    else:
+        columns = ["kind", "name", "distribution", "version", "entry_point", "state"]
+        titles = [column.replace("_", " ").upper() for column in columns]
+        output.table(titles, [[each[column] for column in columns] for each in found])
+    broken = [each for each in found if each["state"] == "broken"]
+    for each in broken:
+        print(each["reason"], file=sys.stderr)
+    return 1 if broken else 0
+
+
+def _drivers(context: typer.Context, check: bool) -> list[dict[str, Any]]:
+    try:
+        answer = context.obj.client.call("GET", "/wherry/drivers", {"check": check})
+        assert isinstance(answer, list)
+        return answer
+    except DaemonError as error:
+        if error.status not in (0, 404):
+            raise
+        from wherry.discovery import Catalogue  # no daemon: what is installed here
+
+        print(f"{error} These are the drivers that are installed here.", file=sys.stderr)
+        return list(Catalogue().listing(check=check))

@@ -1,0 +1,121 @@
+"""Verbs about networks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from wherry.cli import output, parse
+from wherry.cli.connection import part
+from wherry.cli.flags import flag
+from wherry.cli.inspect import print_all
+from wherry.cli.listing import show
+from wherry.errors import InvalidRequest
+
+Network = Annotated[str, typer.Argument(metavar="NETWORK")]
+Networks = Annotated[list[str], typer.Argument(metavar="NETWORK…")]
+Container = Annotated[str, typer.Argument(metavar="CONTAINER")]
+Many = list[str] | None
+
+
+def ls(
+    context: typer.Context,
+    quiet: Annotated[bool, flag("-q", "--quiet", help="Only ids")] = False,
+    no_trunc: Annotated[bool, flag("--no-trunc", help="Do not shorten")] = False,
+    filter: Annotated[Many, flag("-f", "--filter", help="name=value")] = None,
+    format: Annotated[str, flag("--format", help="table, json or a Go template")] = "",
+) -> int:
+    found = context.obj.client.call("GET", "/networks", {"filters": output.filters(filter or [])})
+    rows = [
+        {
+            "ID": output.short_id(each["Id"], no_trunc),
+            "Name": each["Name"],
+            "Driver": each["Driver"],
+            "Scope": each.get("Scope", "local"),
+            "Internal": str(each.get("Internal", False)).lower(),
+            "Labels": ",".join(
+                f"{name}={value}" for name, value in sorted((each.get("Labels") or {}).items())
+            ),
+        }
+        for each in sorted(found, key=lambda network: network["Name"])
+    ]
+    columns = ["ID", "Name", "Driver", "Scope"]
+    return show(rows, columns, {"ID": "NETWORK ID"}, quiet="ID" if quiet else "", format=format)
+
+
+def create(
+    context: typer.Context,
+    network: Network,
+    driver: Annotated[str, flag("-d", "--driver", help="Network driver [bridge]")] = "bridge",
+    subnet: Annotated[Many, flag("--subnet", help="10.1.0.0/16")] = None,
+    gateway: Annotated[Many, flag("--gateway", help="Address of the host in it")] = None,
+    ip_range: Annotated[Many, flag("--ip-range", help="Where addresses are taken from")] = None,
+    aux_address: Annotated[Many, flag("--aux-address", help="name=address that is not given out")] = None,
+    internal: Annotated[bool, flag("--internal", help="No way out")] = False,
+    attachable: Annotated[bool, flag("--attachable", help="Containers may join it by hand")] = False,
+    ipv6: Annotated[bool, flag("--ipv6", help="With IPv6")] = False,
+    opt: Annotated[Many, flag("-o", "--opt", help="name=value for the driver")] = None,
+    label: Annotated[Many, flag("--label", help="name=value")] = None,
+) -> int:
+    if len(gateway or []) > len(subnet or []) or len(ip_range or []) > len(subnet or []):
+        raise InvalidRequest("every --gateway and --ip-range needs its --subnet")
+    pools: list[dict[str, Any]] = [{"Subnet": each} for each in subnet or []]
+    for key, values in (("Gateway", gateway), ("IPRange", ip_range)):
+        for pool, value in zip(pools, values or [], strict=False):
+            pool[key] = value
+    if aux_address and pools:
+        pools[0]["AuxiliaryAddresses"] = parse.pairs(aux_address)
+    body = {
+        "Name": network,
+        "Driver": driver,
+        "CheckDuplicate": True,
+        "Internal": internal,
+        "Attachable": attachable,
+        "EnableIPv6": ipv6,
+        "IPAM": {"Driver": "default", "Config": pools},
+        "Options": parse.pairs(opt or []),
+        "Labels": parse.pairs(label or []),
+    }
+    print(context.obj.client.call("POST", "/networks/create", None, body)["Id"])
+    return 0
+
+
+def rm(context: typer.Context, networks: Networks) -> int:
+    return output.each(networks, lambda name: context.obj.client.call("DELETE", f"/networks/{part(name)}"))
+
+
+def inspect(
+    context: typer.Context,
+    networks: Networks,
+    format: Annotated[str, flag("-f", "--format", help="json or a Go template")] = "",
+) -> int:
+    return print_all(context.obj.client, networks, ["network"], format)
+
+
+def connect(
+    context: typer.Context,
+    network: Network,
+    container: Container,
+    ip: Annotated[str, flag("--ip", help="IPv4 address")] = "",
+    ip6: Annotated[str, flag("--ip6", help="IPv6 address")] = "",
+    alias: Annotated[Many, flag("--alias", help="Another name in the network")] = None,
+    link: Annotated[Many, flag("--link", help="Link to a container: name[:alias]")] = None,
+) -> int:
+    endpoint: dict[str, Any] = {"Aliases": alias or [], "Links": link or []}
+    if ip or ip6:
+        endpoint["IPAMConfig"] = {"IPv4Address": ip, "IPv6Address": ip6}
+    body = {"Container": container, "EndpointConfig": endpoint}
+    context.obj.client.call("POST", f"/networks/{part(network)}/connect", None, body)
+    return 0
+
+
+def disconnect(
+    context: typer.Context,
+    network: Network,
+    container: Container,
+    force: Annotated[bool, flag("-f", "--force", help="Whatever the container's state")] = False,
+) -> int:
+    body = {"Container": container, "Force": force}
+    context.obj.client.call("POST", f"/networks/{part(network)}/disconnect", None, body)
+    return 0
