@@ -99,7 +99,12 @@ class Query:
 
 
 class LogReader(Protocol):
-    """A position in a container's log, which can be read again when there is more."""
+    """A position in a container's log, which can be read again when there is more.
+
+    A reader may have two things more. `finished`, a bool: there will be nothing again that the query wants (`until_ns`
+    has passed). `stop_at_end()`: called once before the first `read` by who does not follow, it says that what is
+    written from now on is not wanted; so that a container that writes faster than it is read does not keep us.
+    """
 
     def read(self) -> Sequence[Record]:
         """The next records, at most some thousand; empty when the end (for now) is reached. Follows rotation."""
@@ -124,4 +129,6 @@ class LogSpec:
 
     @hookspec(firstresult=True)
     def check(self, options: Mapping[str, str]) -> None:
-        """Refuse options that make no sense: InvalidRequest, names the option. At create and at daemon start. Optional. Since 1.0."""
+        """Refuse options that make no sense: InvalidRequest, names the option. At create and at daemon start.
+
+        Options of wherry's own (`mode`, `max-buffer-size`, `cache-*`) are not among them. Optional. Since 1.0."""
