@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
+import select
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,20 +83,16 @@ class Enclosure:
         return None
 
     def close(self) -> None:
-        """End it all, now: the kernel kills a pid namespace whose first process is gone."""
+        """End it all, now: unshare's child dies with unshare, and with it, the first of its pid namespace, all others."""
         first = self._first()
         watch = None
         with contextlib.suppress(OSError):
             watch = os.pidfd_open(first) if first is not None else None
+        self.process.kill()
+        self.process.wait()
         if watch is not None:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(watch, signal.SIGKILL)
+            select.select([watch], [], [], 30)
             os.close(watch)
-        try:
-            self.process.wait(30)
-        finally:
-            self.process.kill()
-            self.process.wait()
 
 
 def remove_cgroups() -> None:
