@@ -7,7 +7,6 @@ empty is renamed into one directory and emptied there.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -100,101 +99,64 @@ def tree_size(top: int) -> int:
     return total
 
 
-def remove(directory: int, name: str, budget: int | None = None) -> bool:
-    """Delete an entry of a directory with all below it. True when it is gone; already gone is success.
+def remove(directory: int, name: str) -> None:
+    """Delete an entry of a directory with all below it; already gone is success. Nothing is followed out of the tree.
 
-    `budget`: stop, and answer False, after so many entries; call again to go on. Nothing is followed out of the tree.
     A file that the kernel will not delete (immutable) raises its OSError.
     """
+    if _gone(directory, name):
+        return
+    top = os.open(name, _DIRECTORY, dir_fd=directory)
     try:
-        os.unlink(name, dir_fd=directory)
-        return True
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        if error.errno not in (errno.EISDIR, errno.EPERM):
-            raise
-    try:
-        top = os.open(name, _DIRECTORY, dir_fd=directory)
-    except NotADirectoryError:
-        os.unlink(name, dir_fd=directory)  # the first EPERM was meant: let it be heard
-        return True
-    try:
-        spent = _Budget(budget)
-        if not _empty(top, spent):
-            return False
+        _empty(top)
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=directory)
-    return True
 
 
-class _Budget:
-    def __init__(self, limit: int | None) -> None:
-        self._left = limit
-
-    def spend(self) -> bool:
-        if self._left is None:
-            return True
-        self._left -= 1
-        return self._left >= 0
-
-
-def _empty(top: int, budget: _Budget) -> bool:
-    """Flatten and delete what is in the directory `top`: False if the budget ended first."""
+def _empty(top: int) -> None:
+    """Flatten and delete what is in the directory `top`."""
     number = 0
-    while True:
-        names = os.listdir(top)
-        if not names:
-            return True
+    while names := os.listdir(top):
         for name in names:
-            if not budget.spend():
-                return False
             if _gone(top, name):
                 continue
             inner = os.open(name, _DIRECTORY, dir_fd=top)
             try:
                 for below in os.listdir(inner):
-                    if not budget.spend():
-                        return False
-                    if _gone(inner, below):
-                        continue
-                    while True:
+                    while not _gone(inner, below):
                         number += 1
-                        with contextlib.suppress(FileExistsError, NotADirectoryError):
-                            _move_up(inner, below, top, f".{number}")
+                        if _move(inner, below, top, f".{number}"):
                             break
             finally:
                 os.close(inner)
             os.rmdir(name, dir_fd=top)
 
 
-def _move_up(source: int, name: str, target: int, new_name: str) -> None:
+def _move(source: int, name: str, target: int, new_name: str) -> bool:
+    """Rename a directory; False if the new name is taken by something that a directory does not replace."""
     try:
         os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+        return True
     except OSError as error:
-        if error.errno == errno.ENOTEMPTY:
-            raise FileExistsError(error.errno, error.strerror, new_name) from error
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            return False
         raise
 
 
 def _gone(directory: int, name: str) -> bool:
-    """Delete one entry if it can be done in one call; False: a directory that is not empty."""
+    """Delete one entry if one call can; False: a directory that is not empty."""
     try:
         os.unlink(name, dir_fd=directory)
         return True
     except FileNotFoundError:
         return True
-    except OSError as error:
-        if error.errno not in (errno.EISDIR, errno.EPERM):
-            raise
+    except IsADirectoryError:
+        pass
     try:
         os.rmdir(name, dir_fd=directory)
         return True
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return False
-        if error.errno == errno.ENOTDIR:
-            os.unlink(name, dir_fd=directory)
-            return True
         raise

@@ -17,15 +17,14 @@ import itertools
 import os
 import re
 import stat
-import threading
 from collections.abc import Mapping
 from pathlib import Path
-from queue import SimpleQueue
 from typing import BinaryIO, Final
 
 from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable, Unsupported
 from wherry.linux import mounts, tree, xattrs
 from wherry.linux.archive import WHITEOUT, Packing, kept_attribute, unpack
+from wherry.linux.deletions import Deletions
 from wherry.linux.tar import BadArchive
 from wherry.spec import hookimpl
 from wherry.spec.storage import Applied, Change, Overlay
@@ -37,8 +36,6 @@ OPTIONS: Final = ("index=off", "metacopy=off", "redirect_dir=nofollow", "xino=of
 
 _LAYER: Final = re.compile(r"[0-9a-f]{64}")
 _ASIDE: Final = (".new-", ".gone-")
-_INLINE: Final = 64
-"""So many entries `remove` deletes itself: a layer of a container that changed next to nothing."""
 _MOST_LOWERS: Final = 500  # the kernel's OVL_MAX_STACK
 
 
@@ -53,9 +50,7 @@ class OverlayStorage:
         self._top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._parents: dict[str, str | None] = {}
         self._numbers = itertools.count()
-        self._deletions: SimpleQueue[str] = SimpleQueue()
-        self._deleter: threading.Thread | None = None
-        self._deleter_made = threading.Lock()
+        self._deletions = Deletions(self._top)
         self._facts: Mapping[str, str] | None = None
 
     @hookimpl
@@ -147,12 +142,7 @@ class OverlayStorage:
             os.rename(layer, gone, src_dir_fd=self._top, dst_dir_fd=self._top)
         except FileNotFoundError:
             return
-        try:
-            if tree.remove(self._top, gone, budget=_INLINE):
-                return
-        except OSError:
-            pass  # the thread tries again and at the next start `recover` does
-        self._delete(gone)
+        self._deletions.add(gone)
 
     @hookimpl
     def changes(self, layer: str) -> list[Change]:
@@ -199,7 +189,7 @@ class OverlayStorage:
                 found.append(
                     f"{'half-made' if name.startswith('.new-') else 'half-removed'} layer {name.split('-')[1]}"
                 )
-                self._delete(name)
+                self._deletions.add(name)
         return found
 
     @hookimpl
@@ -249,25 +239,6 @@ class OverlayStorage:
         path = self._root / "nothing"
         path.mkdir(mode=0o755, exist_ok=True)
         return path
-
-    # -- deletions
-
-    def _delete(self, name: str) -> None:
-        self._deletions.put(name)
-        with self._deleter_made:
-            if self._deleter is None:
-                self._deleter = threading.Thread(
-                    target=self._delete_all, name="overlay2-deletions", daemon=True
-                )
-                self._deleter.start()
-
-    def _delete_all(self) -> None:
-        while True:
-            name = self._deletions.get()
-            try:
-                tree.remove(self._top, name)
-            except OSError:
-                pass  # an immutable file, a failing disk: it stays aside, and `recover` names it again
 
     # -- can it work here
 
