@@ -48,6 +48,8 @@ class Response:
     def chunks(self) -> Iterator[bytes]:
         """The body as it comes, in pieces of no particular size. Closes the socket at the end."""
         with self.socket:
+            if self.status in (204, 304):
+                return
             if self.headers.get("transfer-encoding", "").lower() == "chunked":
                 yield from self._chunked()
                 return

@@ -41,5 +41,6 @@ def _drivers(context: typer.Context, check: bool) -> list[dict[str, Any]]:
             raise
         from wherry.discovery import Catalogue  # no daemon: what is installed here
 
-        print(f"{error} These are the drivers that are installed here.", file=sys.stderr)
+        why = f"{error}" if error.status == 0 else "The daemon there is no wherry."
+        print(f"{why} These are the drivers that are installed here.", file=sys.stderr)
         return list(Catalogue().listing(check=check))

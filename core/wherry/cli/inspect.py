@@ -44,7 +44,7 @@ def print_all(
             missing.append(f"Error: No such {kinds[0] if len(kinds) == 1 else 'object'}: {name}")
     if format in ("", "json"):
         compact = {"separators": (",", ":")} if format else {"indent": 4}
-        print(json.dumps(found, ensure_ascii=False, **compact))  # type: ignore[arg-type]
+        print(json.dumps(found, ensure_ascii=False, **compact))
     else:
         template = Template(format)
         for value in found:
