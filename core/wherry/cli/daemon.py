@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from wherry.cli.dispatch import Session
-from wherry.config import DEFAULT_HOST, load
 
 Text = str | None
 
@@ -20,7 +19,7 @@ def _flag(name: str, help: str) -> Any:
 def daemon(
     context: typer.Context,
     host: Annotated[
-        list[str] | None, typer.Option("-H", "--host", help=f"Listen here [{DEFAULT_HOST}]")
+        list[str] | None, typer.Option("-H", "--host", help="Listen here [unix:///run/wherry.sock]")
     ] = None,
     config_file: Annotated[Path | None, _flag("--config-file", "wherry.toml, or a daemon.json")] = None,
     data_root: Annotated[Text, _flag("--data-root", "What must persist [/var/lib/wherry]")] = None,
@@ -78,6 +77,8 @@ def daemon(
     init: Annotated[bool | None, typer.Option("--init/--no-init", help="An init in every container")] = None,
     validate: Annotated[bool, _flag("--validate", "Check the configuration and stop")] = False,
 ) -> int:
+    from wherry.config import load
+
     session: Session = context.obj
     given = {
         name.replace("_", "-"): value for name, value in context.params.items() if value not in (None, [])
