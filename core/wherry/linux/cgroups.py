@@ -1,0 +1,131 @@
+"""Cgroups behind one small interface, whichever version the host has: 1, 2, or hybrid (1 with an empty 2 beside it).
+
+    group = cgroups.at("/wherry-0a1b2c3d/containers/<id>")
+    group.create(); group.limit(limits); group.allow_devices(rules)
+    entrance = group.entrance()              descriptors by which process 1 comes in, before it is executed
+    group.pids(), group.freeze(), group.thaw(), group.counters(), group.kill(), group.remove()
+
+A hybrid host is one of version 1: its unified hierarchy has no controllers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from wherry.linux.cgroup_files import Counters, Entrance, Limits, Rule, Throttle, below
+from wherry.linux.cgroups_v1 import CONTROLLERS as _CONTROLLERS_V1
+from wherry.linux.cgroups_v1 import CgroupV1
+from wherry.linux.cgroups_v2 import CgroupV2
+
+__all__ = [
+    "Cgroup",
+    "Counters",
+    "Entrance",
+    "Hierarchies",
+    "Limits",
+    "Rule",
+    "Throttle",
+    "at",
+    "children",
+    "hierarchies",
+    "remove_empty",
+]
+
+
+class Cgroup(Protocol):
+    """A cgroup by its path below the hierarchies' roots; it need not exist. See `CgroupV1` for what each verb says."""
+
+    path: str
+
+    @property
+    def version(self) -> int: ...
+    def create(self) -> None: ...
+    def exists(self) -> bool: ...
+    def limit(self, limits: Limits) -> list[str]: ...
+    def allow_devices(self, rules: Sequence[Rule]) -> None: ...
+    def entrance(self) -> Entrance: ...
+    def entrance_of(self, pid: int) -> Entrance: ...
+    def pids(self) -> list[int]: ...
+    def freeze(self, timeout: float = 10.0) -> None: ...
+    def thaw(self) -> None: ...
+    def is_frozen(self) -> bool: ...
+    def kill(self, timeout: float = 10.0) -> bool: ...
+    def oom_kills(self) -> int: ...
+    def counters(self) -> Counters: ...
+    def remove(self, timeout: float = 2.0) -> None: ...
+    def views(self) -> list[tuple[str, str]]: ...
+    def links(self) -> list[tuple[str, str]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hierarchies:
+    """Where this host has its cgroups: controllers of version 1 → mount point, and that of version 2 if there is one."""
+
+    v1: Mapping[str, str] = field(default_factory=dict)
+    unified: str = ""
+
+    @property
+    def version(self) -> int:
+        return 1 if "memory" in self.v1 or "pids" in self.v1 or not self.unified else 2
+
+
+@lru_cache(maxsize=1)
+def hierarchies() -> Hierarchies:
+    """What is mounted, looked up once. OSError where no cgroup file system is."""
+    v1: dict[str, str] = {}
+    unified = ""
+    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        target = _unescape(before.split(" ")[4])
+        if kind == "cgroup2" and not unified:
+            unified = target
+        elif kind == "cgroup":
+            for word in options.split(","):
+                if word in _CONTROLLERS_V1:
+                    v1.setdefault(word, target)
+    if not v1 and not unified:
+        raise FileNotFoundError("no cgroup file system is mounted")
+    return Hierarchies(v1=v1, unified=unified)
+
+
+def at(path: str) -> Cgroup:
+    """The cgroup with this path. ValueError: the path is a root, or leads out."""
+    found = hierarchies()
+    return CgroupV1(path, found.v1) if found.version == 1 else CgroupV2(path, found.unified)
+
+
+def children(path: str) -> list[str]:
+    """Names of the cgroups directly below `path`, in any hierarchy, sorted."""
+    return sorted(
+        {
+            each[len(root) + 1 :]
+            for root in _roots(path)
+            for each in below(root)
+            if "/" not in each[len(root) + 1 :]
+        }
+    )
+
+
+def remove_empty(path: str) -> None:
+    """Remove a cgroup that holds nothing, in every hierarchy; in use or gone is no error."""
+    for root in _roots(path):
+        try:
+            Path(root).rmdir()
+        except OSError:
+            pass
+
+
+def _roots(path: str) -> Iterator[str]:
+    found = hierarchies()
+    for root in dict.fromkeys(found.v1.values()) if found.version == 1 else [found.unified]:
+        yield root + "/" + path.strip("/")
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
