@@ -1,0 +1,173 @@
+"""What daemon, launcher and keeper say to each other: messages, their values and their JSON.
+
+A new container:
+
+    daemon                         launcher                        keeper
+      │ ── warm (drivers) ───────────▶ │
+      │ ◀───────────────────── ready ─ │ ── forks one ahead ────────▶ │ waits
+      │ ── its end of a socketpair ──▶ │ ── hands it over ──────────▶ │
+      │ ◀─────────────────────── pid ─ │                              │
+      │ ── be {id, directory} ──────────────────────────────────────▶ │ listens on <directory>/<id>.sock
+      │ ◀────────────────────────────────────────────────────── hello │
+      │ ── start {setup} + descriptors ─────────────────────────────▶ │ makes process 1, which waits at its barrier
+      │ ◀───────────────────────────────── answer {pid, state, …} ─── │
+      │    (records *starting*)                                       │
+      │ ── release ─────────────────────────────────────────────────▶ │ opens the barrier
+      │ ◀───────────────────────────────────────────────── answer ─── │     from here on it needs no daemon
+      ┆                                                               ┆
+      │ ◀──────────────────────────────────────────────── event exit  │ exit record is written
+      │ ── seen ────────────────────────────────────────────────────▶ │ attached clients are let go
+      │ ── finish ──────────────────────────────────────────────────▶ │
+      │ ◀───────────────────────────────────────────── event drained  │ closes what it holds, removes its socket, ends
+
+A new daemon connects to <directory>/<id>.sock: the keeper says hello first, repeats the events that nobody has seen,
+and closes the older connection after telling it `replaced`. If the last connection ends before `release`, the keeper
+kills what it started.
+
+A request is `{"verb", "call", …}`. Its answer carries the same number: `{"answer", "value"}` or `{"answer", "error"}`.
+A request without `call` is not answered. An unknown verb is answered with an error. Events that must not be missed
+carry `seen`, a number that the daemon says back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+from wherry.plugins import Resolved
+from wherry.spec.command import Command, Descriptor
+from wherry.spec.log import LogContext
+
+PROTOCOL: Final = (1, 0)
+"""A change that an older peer would misunderstand raises the first number; a daemon speaks the last two of those."""
+
+MESSAGE_LIMIT: Final = 16 << 20
+"""Bytes; a command may carry a seccomp profile."""
+
+UNREAD_LIMIT: Final = 4 << 20
+"""Bytes that a keeper keeps for a daemon that does not read, before it gives the connection up."""
+
+Phase = Literal["waiting", "made", "running", "draining", "failed"]
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm:
+    """What the launcher prepares once, so that no keeper has to: drivers imported and made, in this order."""
+
+    engine_id: str
+    cgroup_parent: str
+    version: str = ""
+    """Of the code that the launcher and its keepers have; `Keepers` fills it in."""
+    exec_drivers: tuple[Resolved, ...] = ()
+    log_drivers: tuple[Resolved, ...] = ()
+    extensions: tuple[Resolved, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attached:
+    """An attached client, as it travels: `wherry.spec.frontend.Attachment` without what the engine alone needs."""
+
+    descriptor: Descriptor
+    """A position among the message's descriptors."""
+    early: bytes = b""
+    stdin: bool = False
+    stdout: bool = False
+    stderr: bool = False
+    detach_keys: str = ""
+    multiplexed: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """All that a keeper needs for its container. Descriptors are positions among those sent along."""
+
+    command: Command
+    exec_driver: Resolved
+    log_driver: Resolved | None = None
+    """None: nothing is logged."""
+    log_context: LogContext
+    log_mode: Literal["blocking", "non-blocking"] = "blocking"
+    """What happens when a sink that is not local falls behind: the container waits, or lines are dropped."""
+    max_buffer_size: int = 1 << 20
+    """Bytes that wait for such a sink at most."""
+    open_stdin: bool = False
+    stdin_once: bool = False
+    exit_path: Path
+    """Where the exit record goes: written aside and renamed, not synced."""
+    attachments: tuple[Attached, ...] = ()
+    """Clients that attached before the start: they miss nothing."""
+    held: tuple[Descriptor, ...] = ()
+    """Held open until the end, for the container's sake: the root's lease, sockets of published ports."""
+    client_patience: float = 60.0
+    """Seconds that a client from before the start may leave its output unread, holding the container up, before it
+    is cut. One that attached later has a tenth of that."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What `start` answers: process 1 in the host's pid namespace, its start time (clock ticks since boot: field 22
+    of /proc/<pid>/stat), and the driver's `state`."""
+
+    pid: int
+    start_time: int
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitRecord:
+    """How process 1 ended: 128 + `signal` is the code of a signal. `boot_id` says which boot's clock and pids."""
+
+    code: int
+    signal: int | None
+    time_ns: int
+    boot_id: str
+    oom_killed: bool = False
+    error: str = ""
+    """Set where the program never ran: why."""
+
+
+def to_json(value: Any) -> bytes:
+    """A message of dicts, dataclasses, bytes (base64) and paths."""
+    return _encode(value)
+
+
+def from_json(body: bytes) -> dict[str, Any]:
+    """A message; ValueError if it is none."""
+    value = msgspec.json.decode(body)
+    if not isinstance(value, dict):
+        raise ValueError("a message is a JSON object")
+    return value
+
+
+def parse(value: Any, kind: type[Value]) -> Value:
+    """The typed value that `to_json` wrote; ValueError says where it is wrong."""
+    return msgspec.convert(value, kind, dec_hook=_decoded)
+
+
+def plain(value: Any) -> Any:
+    """A dataclass as dicts and lists, for a state that is to be compared or stored."""
+    return dataclasses.asdict(value)
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a message cannot carry a {type(value).__name__}")
+
+
+def _decoded(kind: type[Any], value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise TypeError(f"{value!r} is no {kind.__name__}")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_encoded).encode
