@@ -201,12 +201,15 @@ def close_house(opened: Opened) -> None:
     house.workers.shutdown(wait=True)
     house.background.shutdown(wait=True)
     house.keepers.close()
-    house.networks.close()
     for container in house.containers.all():
         if container.rootfs is not None:
             os.close(container.rootfs)
             container.rootfs = None
-    if not any(container.running for container in house.containers.all()):
+    alone = not any(container.running for container in house.containers.all())
+    if alone:
+        house.networks.dismantle()
+    house.networks.close()
+    if alone:
         _clear_exec_root(house.exec_root)
     os.close(opened.lock)
 

@@ -22,6 +22,7 @@ from wherry.errors import InvalidRequest, NotFound
 from wherry.house import House
 from wherry.lifecycle import command, defaults
 from wherry.lifecycle.rootfs import copy_up, storage_data
+from wherry.logs.options import check as check_log_options
 from wherry.logs.options import merge_options
 from wherry.spec.container import (
     Config,
@@ -261,9 +262,7 @@ def check(house: House, config: Config, host: HostConfig) -> None:
         signal_number(config.stop_signal)
     _check_modes(house, host)
     house.driver("exec", host.runtime or house.settings.exec_driver)
-    driver = house.driver("log", host.log_config.type)
-    if driver.has("check"):
-        driver.call("check", options=host.log_config.config or {})
+    check_log_options(house.driver("log", host.log_config.type), host.log_config.config or {})
 
 
 def _check_modes(house: House, host: HostConfig) -> None:
@@ -278,7 +277,8 @@ def _check_modes(house: House, host: HostConfig) -> None:
             raise InvalidRequest(f"invalid {what}: {value}")
     if host.network_mode.startswith("container:") and (host.port_bindings or host.publish_all_ports):
         raise InvalidRequest("conflicting options: port publishing and the container type network mode")
-    house.networks.check_mode(host.network_mode)
+    if not host.network_mode.startswith("container:"):
+        house.networks.get(host.network_mode)
 
 
 def signal_number(text: str) -> int:

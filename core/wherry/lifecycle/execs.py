@@ -48,6 +48,7 @@ def start(
         keeper = container.keeper
         if keeper is None:
             raise Conflict(f"container {container.id} is not running")
+        wanted = process(house, container, view.request, console_size)
     except WherryError:
         if attachment is not None:
             os.close(attachment.descriptor)
@@ -64,17 +65,16 @@ def start(
             detach_keys=request.detach_keys or attachment.detach_keys,
         )
     try:
-        pid = keeper.exec(
-            exec_id, process(house, container, request, console_size), attachment, stdin=request.attach_stdin
-        )
+        pid = keeper.exec(exec_id, wanted, attachment, stdin=request.attach_stdin)
     except WherryError as error:
         code = getattr(error, "exit_code", 126)
         house.execs[exec_id] = dataclasses.replace(house.execs[exec_id], running=False, exit_code=code)
         _leave(container, exec_id)
         house.tell(container, "exec_die", execID=exec_id, exitCode=str(code))
         raise
-    now = house.execs[exec_id]
-    house.execs[exec_id] = dataclasses.replace(now, pid=pid)
+    known = house.execs[exec_id]
+    if known.running:
+        house.execs[exec_id] = dataclasses.replace(known, pid=pid)
     house.tell(container, f"exec_start: {' '.join(request.cmd)}", execID=exec_id)
 
 

@@ -42,7 +42,8 @@ def on_event(house: House, container_id: str, event: Mapping[str, Any]) -> None:
         case "exit":
             container.exit_seen = event
             run = container.run
-            house.timers.after(DRAIN, lambda: house.workers.submit(finish, house, container, run))
+            if run is not None:
+                house.timers.after(DRAIN, lambda: house.workers.submit(finish, house, container, run))
         case "drained":
             _wake_logs(container)
             house.workers.submit(finish, house, container, None)
@@ -56,7 +57,11 @@ def on_event(house: House, container_id: str, event: Mapping[str, Any]) -> None:
         case "exec-exit":
             execs.ended(house, container, event)
         case "detached":
-            house.tell(container, "detach")
+            house.tell(
+                container, "detach", **({"execID": str(event["exec_id"])} if event.get("exec_id") else {})
+            )
+        case "replaced":
+            log.error("another engine has taken over the keeper of %s", container.name)
         case "log-line":
             log.log(
                 logging.getLevelNamesMapping().get(str(event.get("level", "")).upper(), logging.WARNING),
@@ -86,16 +91,17 @@ def finish(house: House, container: Container, of: Run | None) -> None:
 def _finish(house: House, container: Container, run: Run) -> None:
     event = container.exit_seen or {"code": 137, "reason": "its keeper died"}
     code = int(event["code"])
-    oom = bring_down(house, container, run)
+    bring_down(house, container, run)
+    oom = bool(event.get("oom_killed"))
     container.run = None
     finished = stamp(event["time_ns"]) if event.get("time_ns") else now()
-    again = _restart_in(house, container, code, oom)
+    again = _restart_in(house, container, code)
     container.move(
         Move.DIED if again is None else Move.BACKED_OFF,
         exit_code=code,
         finished_at=finished,
         oom_killed=oom,
-        error="" if container.exit_seen else str(event.get("reason", "")),
+        error=str(event.get("error") or event.get("reason") or ""),
     )
     container.save(synced=False)
     if oom:
@@ -103,7 +109,7 @@ def _finish(house: House, container: Container, run: Run) -> None:
     house.tell(container, "die", exitCode=str(code))
     keeper, container.keeper = container.keeper, None
     if keeper is not None:
-        house.background.submit(_dismiss, keeper)
+        keeper.finish()
     if again is not None:
         settle(container, code, final=False)
         house.timers.after(again, lambda: house.workers.submit(restart, house, container))
@@ -114,19 +120,10 @@ def _finish(house: House, container: Container, run: Run) -> None:
         settle(container, code)
 
 
-def _dismiss(keeper: Any) -> None:
-    try:
-        keeper.finish()
-    except WherryError as error:
-        log.debug("a keeper left before it was dismissed: %s", error)
-
-
-def bring_down(house: House, container: Container, run: Run) -> bool:
-    """Release all that a run held: processes, sandbox, ports, cgroup, root. Answers whether memory ran out."""
-    oom = False
+def bring_down(house: House, container: Container, run: Run) -> None:
+    """Release all that a run held: processes, sandbox, ports, cgroup, root."""
     try:
         driver = house.driver("exec", run.exec_driver)
-        oom = bool(driver.call("oom_killed", state=run.state))
         driver.call("kill", state=run.state, signal=9, everyone=True)
         driver.call("clean", state=run.state)
     except WherryError as error:
@@ -140,10 +137,9 @@ def bring_down(house: House, container: Container, run: Run) -> bool:
         house.background.submit(os.close, descriptor)
     for exec_id in container.exec_ids:
         execs.ended(house, container, {"exec_id": exec_id, "code": 137, "event": "exec-exit"}, quietly=True)
-    return oom
 
 
-def _restart_in(house: House, container: Container, code: int, oom: bool) -> float | None:
+def _restart_in(house: House, container: Container, code: int) -> float | None:
     """Seconds until the policy wants the container again; None: not at all. Source: reference containerMonitor."""
     policy = container.host_config.restart_policy
     if house.closing or container.stop_requested or policy.name in ("", "no"):

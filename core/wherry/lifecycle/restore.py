@@ -83,7 +83,10 @@ def adopt(house: House, container: Container) -> Run | None:
     if run.boot_id != house.boot_id:
         return None
     container.keeper_gone.clear()
-    container.keeper = house.keepers.adopt(container.id)
+    try:
+        container.keeper = house.keepers.adopt(container.id)
+    except WherryError as error:
+        log.warning("container %s runs on, but its keeper cannot be reached: %s", container.name, error)
     if container.keeper is None:
         container.keeper_gone.set()
         return run
@@ -101,7 +104,8 @@ def _rest(house: House, container: Container, run: Run | None) -> None:
         event = msgspec.json.decode((container.directory / "exit.json").read_bytes())
     except (OSError, msgspec.DecodeError):
         log.debug("container %s left no exit record", container.name)
-    oom = exits.bring_down(house, container, run) if run is not None else False
+    if run is not None:
+        exits.bring_down(house, container, run)
     if container.state.status == "removing":
         with container.operation("remove"):
             purge(house, container, volumes=container.host_config.auto_remove)
@@ -112,7 +116,7 @@ def _rest(house: House, container: Container, run: Run | None) -> None:
         status="exited",
         exit_code=int(event.get("code", 137 if run is not None else container.state.exit_code or 255)),
         finished_at=stamp(event["time_ns"]) if event.get("time_ns") else now(),
-        oom_killed=oom or bool(event.get("oom_killed")),
+        oom_killed=bool(event.get("oom_killed")),
         error=reason,
     )
     container.save(synced=False)

@@ -22,18 +22,18 @@ from wherry.container.container import Container, Run
 from wherry.container.state import Move
 from wherry.errors import Conflict, InvalidRequest, NotModified, StartFailed, Unavailable
 from wherry.house import House
-from wherry.keeper.client import Keeper, Setup
+from wherry.keeper.client import attached
+from wherry.keeper.protocol import Setup
 from wherry.lifecycle import command as commands
 from wherry.lifecycle import defaults, naming, rootfs
 from wherry.lifecycle.descriptors import Descriptors
 from wherry.lifecycle.ports import wished
 from wherry.lifecycle.waiting import settle
 from wherry.linux import mountinfo, mounts, paths
-from wherry.logs.options import delivery
+from wherry.logs.options import delivery, driver_options
 from wherry.network.networks import Connection, ConnectRequest
 from wherry.spec.command import Command, Mount, Namespace, Namespaces
 from wherry.spec.container import MountPoint
-from wherry.spec.frontend import Attachment
 from wherry.spec.log import LogContext
 from wherry.state import atomic
 from wherry.undo import Undo
@@ -363,10 +363,10 @@ def setup_mounts(begun: Start, undo: Undo) -> None:
 
 def logging_context(begun: Start, undo: Undo) -> None:
     """Whose log it will be: reference `startLogging`."""
-    begun.log_context = log_context(begun.house, begun.container)
+    begun.log_context = log_context(begun.container)
 
 
-def log_context(house: House, container: Container) -> LogContext:
+def log_context(container: Container) -> LogContext:
     """A container, as its log driver is told of it."""
     record, host = container.record, container.host_config
     return LogContext(
@@ -379,7 +379,7 @@ def log_context(house: House, container: Container) -> LogContext:
         created=record.created,
         labels=record.config.labels or {},
         env=tuple(record.config.env or ()),
-        options=host.log_config.config or {},
+        options=driver_options(host.log_config.config or {}),
     )
 
 
@@ -391,8 +391,7 @@ def run(begun: Start, undo: Undo) -> None:
     undo.add(_abandon, container)
     container.keeper_gone.clear()
     keeper = container.keeper = house.keepers.spawn(container.id)
-    running = keeper.start(_setup(begun, keeper), begun.descriptors.numbers)
-    container.pending.clear()
+    running = keeper.start(_setup(begun), begun.descriptors.numbers)
     undo.add(driver.call, "clean", state=running.state)
     undo.add(driver.call, "kill", state=running.state, signal=9, everyone=True)
     undo.add(_abandon, container)
@@ -417,7 +416,7 @@ def write_run(house: House, container: Container, begun: Run) -> None:
     atomic.replace(house.run_file(container), msgspec.json.encode(begun))
 
 
-def _setup(begun: Start, keeper: Keeper) -> Setup:
+def _setup(begun: Start) -> Setup:
     house, container = begun.house, begun.container
     config, host = container.record.config, container.host_config
     assert begun.command is not None and begun.log_context is not None and begun.connection is not None
@@ -425,9 +424,8 @@ def _setup(begun: Start, keeper: Keeper) -> Setup:
     how = delivery(host.log_config.config or {})
     held = [begun.descriptors.lend(begun.root)]
     held += [begun.descriptors.add(number) for number in begun.connection.sockets]
-    attachments: list[tuple[int, Attachment]] = [
-        (begun.descriptors.add(waiting.descriptor), waiting) for waiting in container.pending
-    ]
+    waiting, container.pending = container.pending, []
+    attachments = tuple(attached(client, begun.descriptors.add(client.descriptor)) for client in waiting)
     return Setup(
         command=begun.command,
         exec_driver=house.exec_driver(container).resolved,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from wherry.errors import Conflict, Unsupported, WherryError
+from wherry.errors import Conflict, WherryError
 from wherry.house import House
 from wherry.lifecycle.start import log_context
+from wherry.logs.cache import open_reader
 from wherry.logs.stream import LogStream
 from wherry.spec.frontend import Attachment
 from wherry.spec.log import Query
@@ -41,10 +42,7 @@ def logs(house: House, name: str, query: Query, follow: bool = False) -> LogStre
     """What the container has written, and with `follow` what it goes on to write."""
     container = house.containers.get(name)
     house.admit("container.logs", container.id)
-    driver = house.log_driver(container)
-    if not driver.has("read"):
-        raise Unsupported("configured logging driver does not support reading")
-    reader = driver.call("read", context=log_context(house, container), query=query)
+    reader = open_reader(house.log_driver(container), None, log_context(container), query)
 
     def live() -> bool:
         return container.run is not None and not container.keeper_gone.is_set()

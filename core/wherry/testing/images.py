@@ -61,7 +61,9 @@ def find_busybox() -> Path:
     for place in _PLACES:
         if place.is_file():
             return place.resolve()
-    raise FileNotFoundError(f"no static busybox in {', '.join(map(str, _PLACES))}: apt-get install busybox-static")
+    raise FileNotFoundError(
+        f"no static busybox in {', '.join(map(str, _PLACES))}: apt-get install busybox-static"
+    )
 
 
 @cache
