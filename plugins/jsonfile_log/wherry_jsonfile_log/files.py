@@ -1,8 +1,9 @@
 """The files of a log, as a reader in another process finds them while they are being rotated and compressed.
 
-A file that is held open is known by its device and inode, whatever it is called by now (a compressed file remembers
-the inode that it had); while somebody holds a file, no other gets its inode. From there `older` and `newer` find its
-neighbours. Rotation goes on meanwhile, so each finding is checked again afterwards and, if anything moved, repeated.
+A file that is held open is known by its device and inode, whatever it is called by now; while it is held, no other
+gets its inode. If it was compressed meanwhile, the compressed file remembers that inode (as older ones may, that had
+it before: the newest is meant). From there `older` and `newer` find its neighbours. Rotation goes on meanwhile, so
+each finding is checked again afterwards and, if anything moved, repeated.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Plain:
         status = os.fstat(descriptor)
         self.identity: Final[Identity] = (status.st_dev, status.st_ino)
         self.position = 0
+        self.limit: int | None = None
+        """Where reading ends, whatever is written behind it."""
         self.bad = 0
         self._mark = b""  # what stood before `position`
         self._skipping = False
@@ -71,6 +74,8 @@ class Plain:
     def _pread(self, length: int) -> bytes:
         """What follows `position`. A file that was truncated, also if it has grown since, begins anew."""
         mark = len(self._mark)
+        if self.limit is not None:
+            length = max(0, min(length, self.limit - self.position))
         data = os.pread(self.descriptor, mark + length, self.position - mark)
         if data[:mark] != self._mark:
             self.position, self._mark, self._skipping = 0, b"", False
@@ -91,9 +96,11 @@ class Packed:
     def __init__(self, descriptor: int) -> None:
         self.descriptor: Final = descriptor
         status = os.fstat(descriptor)
+        self.identity: Final[Identity] = (status.st_dev, status.st_ino)
         said = header(os.pread(descriptor, 4096, 0))
         inode = said.get("inode")
-        self.identity: Final[Identity] = (status.st_dev, inode if isinstance(inode, int) else status.st_ino)
+        self.was: Final[Identity | None] = (status.st_dev, inode) if isinstance(inode, int) else None
+        """The identity that it had before it was compressed."""
         last = said.get("lastTime")
         self.last_ns: Final[int | None] = Decoder().time(last) if isinstance(last, str) else None
         self.bad = 0
@@ -177,11 +184,11 @@ class Files:
     def older(self, file: File) -> File | None:
         """The file that was full just before this one."""
         for _ in range(_TRIES):
-            number = self._find(file.identity)
+            number = self.number(file)
             if number is None:
                 return None
             found = self._first(other for other in self._numbers() if other > number)
-            moved = self._find(file.identity) != number
+            moved = self.number(file) != number
             if found is None:
                 if not moved:
                     return None
@@ -197,26 +204,57 @@ class Files:
         FileNotFoundError: this one was deleted, and what came after it cannot be told.
         """
         for _ in range(_TRIES):
-            number = self._find(file.identity)
+            number = self.number(file)
             if number == 0:
                 return None
             if number is None:
                 raise FileNotFoundError(str(self._names.path))
             found = self._first(other for other in reversed(self._numbers()) if other < number)
-            still = self._find(file.identity) == number
+            still = self.number(file) == number
             if found is None:
                 if still:
                     return None  # a rotation is under way, or broke off here
                 continue
-            there, next_file = found
+            there, following = found
             between = any(self._exists(other) for other in range(there + 1, number))
-            if still and not between and self._find(next_file.identity) == there:
-                return next_file
-            next_file.close()
+            if still and not between and self.number(following) == there:
+                return following
+            following.close()
         return None
 
-    def has(self, identity: Identity) -> bool:
-        return self._find(identity) is not None
+    def number(self, file: File) -> int | None:
+        """Which of the log's files this is by now; None if it was deleted."""
+        if self._is_live(file):
+            return 0
+        for _ in range(
+            3
+        ):  # it may pass by while we look, and more than once only if rotation is faster than we are
+            numbers = self._numbers()
+            for number in (*numbers, numbers[-1] + 1):
+                found = self._open(number)
+                if found is None:
+                    continue
+                found.close()
+                was = found.was if isinstance(found, Packed) and isinstance(file, Plain) else None
+                if file.identity in (found.identity, was):
+                    return number
+        return None
+
+    def _is_live(self, file: File) -> bool:
+        try:
+            status = os.stat(self._names.path)
+        except FileNotFoundError:
+            return False
+        return (status.st_dev, status.st_ino) == file.identity
+
+    def same(self, one: File, other: File) -> bool:
+        """Whether these are one file, perhaps plain and compressed."""
+        if one.identity == other.identity:
+            return True
+        if not isinstance(one, Packed) or one.was != other.identity:
+            return False
+        number = self.number(one)
+        return number == self.number(other) and number == self.number(one)
 
     def rotated(self) -> bool:
         """Whether there are full files beside the one being written."""
@@ -229,22 +267,6 @@ class Files:
         return os.path.exists(self._names.rotated(number)) or (
             number > 0 and os.path.exists(self._names.compressed(number))
         )
-
-    def _find(self, identity: Identity) -> int | None:
-        """The number that a file has now."""
-        try:
-            status = os.stat(self._names.path)
-            if (status.st_dev, status.st_ino) == identity:
-                return 0
-        except FileNotFoundError:
-            pass
-        for number in self._numbers():
-            file = self._open(number)
-            if file is not None:
-                file.close()
-                if file.identity == identity:
-                    return number
-        return None
 
     def _first(self, numbers: Iterable[int]) -> tuple[int, File] | None:
         """The first of `numbers` that there is."""

@@ -15,7 +15,7 @@ from typing import Final
 
 from wherry.spec.log import Query, Record, Stream
 from wherry_jsonfile_log.decode import Decoder
-from wherry_jsonfile_log.files import File, Files, Identity, Packed
+from wherry_jsonfile_log.files import File, Files, Packed, Plain
 from wherry_jsonfile_log.search import begin, wanted
 
 _GAP: Final = b"wherry: lines are missing here, the log was rotated faster than it was read\n"
@@ -34,7 +34,7 @@ class JsonReader:
         self._decoder: Final = Decoder()
         self._file: File | None = None
         self._skip = 0
-        self._end: tuple[Identity, int] | None = None
+        self._end: File | None = None  # held open, so that no other file gets its inode
         self._last_ns = 0
         self._repeats_until = -1
         self._missing: list[Record] = []
@@ -49,13 +49,13 @@ class JsonReader:
 
     def stop_at_end(self) -> None:
         """Read no further than to where the log ends now."""
-        newest = self._files.newest()
-        if newest is None:
+        self._end = self._files.newest()
+        if self._end is None:
             self.finished = True
-            return
-        size = 0 if isinstance(newest, Packed) else newest.size()
-        self._end = (newest.identity, size)
-        newest.close()
+        elif isinstance(self._end, Plain):
+            self._end.limit = self._end.size()
+            if self._file is not None:
+                self._limit(self._file)
 
     def read(self) -> Sequence[Record]:
         while not self.finished:
@@ -73,18 +73,19 @@ class JsonReader:
         self.finished = True
         if self._file is not None:
             self._leave(self._file)
+        if self._end is not None:
+            self._end.close()
+            self._end = None
 
     def _begin(self) -> None:
         start = begin(self._files, self._query)
         if start is not None:
-            self._file, self._skip = start.file, start.skip
+            self._skip = start.skip
+            self._enter(start.file)
 
     def _chunk(self) -> bytes:
         """The next lines, of this file or of the next; empty at the end, for now or for ever (`finished`)."""
         while self._file is not None:
-            if self._is_at_end(self._file):
-                self.finished = True
-                return b""
             chunk = b"" if self._is_too_old(self._file) else self._file.read()
             if chunk or not self._move_on(self._file):
                 return chunk
@@ -101,23 +102,23 @@ class JsonReader:
             until = self._query.until_ns
             self.finished = until is not None and time.time_ns() > until
             return False
-        if not isinstance(file, Packed):
+        if isinstance(file, Plain):
             position = file.position
             if file.read():  # written between our reading and its being full
                 file.seek(position)
                 following.close()
                 return True
-        if self._end is not None and file.identity == self._end[0]:
+        if self._end is not None and self._files.same(file, self._end):
             following.close()
             self.finished = True
             return False
         self._repeats_until = repeats_until
         self._leave(file)
-        self._file = following
+        self._enter(following)
         return True
 
     def _after_gap(self) -> File | None:
-        if self._end is not None and not self._files.has(self._end[0]):
+        if self._end is not None and self._files.number(self._end) is None:
             self.finished = True
             return None
         following = self._files.oldest()
@@ -134,10 +135,13 @@ class JsonReader:
         self._file = None
         file.close()
 
-    def _is_at_end(self, file: File) -> bool:
-        if self._end is None or file.identity != self._end[0]:
-            return False
-        return not isinstance(file, Packed) and file.position >= self._end[1]
+    def _enter(self, file: File) -> None:
+        self._file = file
+        self._limit(file)
+
+    def _limit(self, file: File) -> None:
+        if isinstance(file, Plain) and isinstance(self._end, Plain) and file.identity == self._end.identity:
+            file.limit = self._end.limit
 
     def _is_too_old(self, file: File) -> bool:
         return isinstance(file, Packed) and file.last_ns is not None and file.last_ns < self._query.since_ns
