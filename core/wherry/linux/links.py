@@ -1,7 +1,7 @@
 """Links, addresses, routes and neighbours by rtnetlink(7): one message each, nothing decided here.
 
-Every function takes the `Netlink` of the namespace that is meant, and an interface by its index. `Existing` words:
-FileExistsError, a missing link is an OSError with ENODEV.
+Every function takes the `Netlink` of the namespace that is meant, and an interface by its index. What
+exists already is a FileExistsError, a missing link an OSError with ENODEV.
 """
 
 from __future__ import annotations
@@ -125,7 +125,6 @@ def create_veth(
     mac: str = "",
     master: int = 0,
     mtu: int = 0,
-    alias: str = "",
 ) -> None:
     """A pair of links: `name` here, up, a port of `master`; `peer`, down, in the namespace of that descriptor.
 
@@ -143,8 +142,6 @@ def create_veth(
         end += number(_IFLA_MTU, mtu)
     if master:
         body += number(_IFLA_MASTER, master)
-    if alias:
-        body += attribute(_IFLA_ALIAS, alias.encode())
     data = attribute(_INFO_DATA | NESTED, attribute(_VETH_INFO_PEER | NESTED, end))
     nl.request(_NEWLINK, body + _info("veth", data), CREATE | EXCL)
 
@@ -162,6 +159,11 @@ def set_up(nl: Netlink, index: int, *, mtu: int = 0) -> None:
     """Bring a link up, with another MTU if one is given."""
     body = _LINK.pack(0, 0, index, IFF_UP, IFF_UP)
     nl.request(_NEWLINK, body + (number(_IFLA_MTU, mtu) if mtu else b""))
+
+
+def set_alias(nl: Netlink, index: int, alias: str) -> None:
+    """Write a remark on a link, up to 255 bytes; `ip link` shows it."""
+    nl.request(_SETLINK, _LINK.pack(0, 0, index, 0, 0) + attribute(_IFLA_ALIAS, alias.encode()))
 
 
 def enslave(nl: Netlink, index: int, master: int) -> None:

@@ -30,9 +30,7 @@ _OURS: Final = "/proc/thread-self/ns/net"
 
 _unshare = declare("unshare", ctypes.c_int)
 _setns = declare("setns", ctypes.c_int, ctypes.c_int)
-_mount = declare(
-    "mount", ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p
-)
+_mount = declare("mount", ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
 _umount2 = declare("umount2", ctypes.c_char_p, ctypes.c_int)
 
 

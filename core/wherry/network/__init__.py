@@ -1,0 +1,1 @@
+"""Networks: sandboxes, addresses, ports, firewall and names, around drivers that make links."""

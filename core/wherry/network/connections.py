@@ -1,0 +1,341 @@
+"""The connections of an engine's containers: made at start, undone at the end, found again by a later daemon.
+
+    connect   ports claimed ─▶ addresses taken ─▶ sandbox made ─▶ driver.join each ─▶ firewall.publish
+    release   the way back; what the kernel clears up by itself, or slowly, is left to a thread behind
+
+A sandbox outlives its container while another container shares it: the connection *lingers*, and the container that is
+started again gets it back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable, WherryError
+from wherry.network import conntrack, records
+from wherry.network.connection import Connection, ConnectRequest
+from wherry.network.firewall.firewall import Firewall
+from wherry.network.firewall.model import Publication
+from wherry.network.places import Places, known
+from wherry.network.ports import Owner, Ports
+from wherry.network.sandboxes import Sandboxes
+from wherry.network.wiring import Wiring
+from wherry.plugins import Driver
+from wherry.spec.container import EndpointRequest
+from wherry.spec.network import Endpoint, Network, PortBinding, Sandbox, SandboxPlan
+from wherry.spec.services import Log
+from wherry.undo import Undo
+
+
+@dataclass(slots=True)
+class _Held:
+    """A connection in force, who else is in its sandbox, and whether its own container has left."""
+
+    connection: Connection
+    sharers: set[str] = field(default_factory=set)
+    lingers: bool = False
+
+
+class Connections:
+    """Those in force. Safe to share; calls about one container do not overlap."""
+
+    def __init__(
+        self,
+        *,
+        driver: Callable[[str], Driver],
+        places: Places,
+        sandboxes: Sandboxes,
+        wiring: Wiring,
+        ports: Ports,
+        firewall: Firewall,
+        log: Log,
+    ) -> None:
+        self._driver = driver
+        self._places = places
+        self._sandboxes = sandboxes
+        self._wiring = wiring
+        self._ports = ports
+        self._firewall = firewall
+        self._log = log
+        self._held: dict[str, _Held] = {}
+        self.broken: dict[str, str] = {}
+        """Network id → why nobody can be connected to it."""
+        self._lock = threading.Lock()
+
+    def adopt(self, live: Iterable[Connection]) -> None:
+        """Enter what living containers have: addresses, ports, and who shares whose sandbox."""
+        connections = {c.container_id: c for c in live if c.plan.kind == "own"}
+        self._held = {name: _Held(connection) for name, connection in connections.items()}
+        for sharer in live:
+            if (
+                sharer.plan.kind == "shared"
+                and sharer.shares is not None
+                and sharer.shares.sandbox is not None
+            ):
+                owner = self._held.get(sharer.plan.owner)
+                if owner is None:
+                    owner = self._held[sharer.plan.owner] = _Held(sharer.shares, lingers=True)
+                owner.sharers.add(sharer.container_id)
+        for held in self._held.values():
+            connection = held.connection
+            for network, endpoint in connection.endpoints:
+                self._wiring.hold(network, endpoint)
+            self._ports.adopt(
+                Owner(container_id=connection.container_id, name=connection.name), connection.ports
+            )
+
+    def joined(self) -> list[tuple[Sandbox, Network, Endpoint]]:
+        """Every endpoint that lives, with its sandbox."""
+        return [
+            (held.connection.sandbox, known(self._places, network.id) or network, endpoint)
+            for held in self._held.values()
+            if held.connection.sandbox is not None
+            for network, endpoint in held.connection.endpoints
+        ]
+
+    def publications(self) -> list[Publication]:
+        """Every port that is published."""
+        return [p for held in self._held.values() for p in _publications(held.connection)]
+
+    def sandboxes(self) -> set[str]:
+        """Ids of the sandboxes in use."""
+        return {held.connection.sandbox.id for held in self._held.values() if held.connection.sandbox}
+
+    def connect(self, request: ConnectRequest) -> Connection:
+        """Connect a container that is about to start; on an error nothing is left behind.
+
+        The answer's `sockets` are the caller's to hand to the keeper and to close.
+        """
+        network, plan = self.resolve(request.mode)
+        match plan.kind:
+            case "host":
+                return Connection(
+                    container_id=request.container_id,
+                    name=request.name,
+                    plan=plan,
+                    endpoints=() if network is None else ((network, _placeholder(request, network)),),
+                )
+            case "shared":
+                return self._share(request, plan)
+            case "own":
+                return self._connect(request, plan, network)
+
+    def release(self, connection: Connection) -> None:
+        """Undo `connect`; already released is success. Quick: the slow parts happen behind."""
+        with self._lock:
+            if connection.plan.kind == "shared":
+                self._leave_shared(connection)
+                return
+            held = self._held.get(connection.container_id)
+            if held is not None:
+                if held.connection != connection:
+                    return  # released before; this is what came after
+                if held.sharers:
+                    held.lingers = True
+                    return
+                del self._held[connection.container_id]
+        self._tear_down(connection)
+
+    def _connect(self, request: ConnectRequest, plan: SandboxPlan, network: Network | None) -> Connection:
+        wanted = self._wanted_endpoints(request, network)
+        lingering = self._take_up(request.container_id, [place for place, _ in wanted])
+        if lingering is not None:
+            return self._publish_again(request, lingering)
+        usable = [place for place, _ in wanted if place.subnets and not place.internal]
+        with Undo() as undo:
+            bindings: tuple[PortBinding, ...] = ()
+            descriptors: list[int] = []
+            if usable and request.ports:
+                bindings, descriptors = self._claim(request, undo)
+            endpoints = []
+            for index, (place, asked) in enumerate(wanted):
+                endpoint = self._wiring.allocate(
+                    request.container_id,
+                    place,
+                    asked,
+                    interface=f"eth{index}",
+                    mac=request.mac if index == 0 else "",
+                    ports=bindings if usable and place is usable[0] else (),
+                )
+                undo.add(self._wiring.forget, place, endpoint)
+                endpoints.append((place, endpoint))
+            sandbox = self._sandboxes.make(request.container_id)
+            undo.add(self._sandboxes.remove, sandbox)
+            requests = [asked for _, asked in wanted]
+            for index in sorted(range(len(endpoints)), key=lambda i: (-requests[i].gw_priority, i)):
+                place, endpoint = endpoints[index]
+                if place.subnets:
+                    undo.add(self._wiring.leave_now, sandbox, place, endpoint)
+                    self._wiring.join(sandbox, place, endpoint)
+            connection = Connection(
+                container_id=request.container_id,
+                name=request.name,
+                plan=plan,
+                sandbox=sandbox,
+                endpoints=tuple(endpoints),
+                ports=bindings,
+            )
+            self._publish(connection, undo)
+            with self._lock:
+                self._held[request.container_id] = _Held(connection)
+            undo.keep()
+        return connection.holding(descriptors)
+
+    def _wanted_endpoints(
+        self, request: ConnectRequest, network: Network | None
+    ) -> list[tuple[Network, EndpointRequest]]:
+        """The networks of a container in their order: that of the mode first, unless the record says otherwise."""
+        wanted: dict[str, tuple[Network, EndpointRequest]] = {}
+        for name, asked in request.endpoints.items():
+            place = self._places.get(name)
+            wanted[place.id] = (place, asked)
+        if network is not None and network.id not in wanted:
+            wanted = {network.id: (network, EndpointRequest()), **wanted}
+        for place, _ in wanted.values():
+            if place.id in self.broken:
+                raise Unavailable(f"network {place.name} cannot be used: {self.broken[place.id]}")
+        return list(wanted.values())
+
+    def _claim(self, request: ConnectRequest, undo: Undo) -> tuple[tuple[PortBinding, ...], list[int]]:
+        if not self._firewall.active:
+            raise Unavailable("ports cannot be published: the daemon was started with iptables=false")
+        owner = Owner(container_id=request.container_id, name=request.name)
+        bindings, sockets = self._ports.claim(owner, request.ports)
+        undo.add(self._ports.release, bindings)
+        descriptors = [held.detach() for held in sockets]
+        for descriptor in descriptors:
+            undo.add(os.close, descriptor)
+        return bindings, descriptors
+
+    def _publish(self, connection: Connection, undo: Undo) -> None:
+        publications = _publications(connection)
+        if publications:
+            undo.add(self._firewall.withdraw, publications)
+            self._firewall.publish(publications)
+            conntrack.forget(connection.ports)
+
+    def _share(self, request: ConnectRequest, plan: SandboxPlan) -> Connection:
+        owner = request.owner
+        if owner is None:
+            raise Conflict(f"cannot join network of a non running container: {plan.owner}")
+        if owner.shares is not None:  # a sharer of a sharer is in the same sandbox
+            owner = owner.shares
+        with self._lock:
+            held = self._held.get(owner.container_id)
+            if held is not None and owner.sandbox is not None:
+                held.sharers.add(request.container_id)
+        return Connection(
+            container_id=request.container_id,
+            name=request.name,
+            plan=dataclasses.replace(plan, owner=owner.container_id),
+            sandbox=owner.sandbox,
+            shares=owner,
+        )
+
+    def _leave_shared(self, connection: Connection) -> None:
+        held = self._held.get(connection.plan.owner)
+        if held is None:
+            return
+        held.sharers.discard(connection.container_id)
+        if held.lingers and not held.sharers:
+            del self._held[connection.plan.owner]
+            self._tear_down(held.connection)
+
+    def _take_up(self, container_id: str, networks: Sequence[Network]) -> Connection | None:
+        """The lingering connection of a container that starts again, if it is in the same networks as before."""
+        with self._lock:
+            held = self._held.get(container_id)
+            if held is None:
+                return None
+            old = held.connection
+            same = [network.id for network, _ in old.endpoints] == [network.id for network in networks]
+            if held.lingers and same and old.sandbox is not None and self._sandboxes.exists(old.sandbox):
+                return old
+            if held.sharers:
+                raise Conflict(
+                    f"the network of container {container_id[:12]} is shared by {len(held.sharers)} running "
+                    "container(s) and cannot be changed: stop them first"
+                )
+            del self._held[container_id]
+        self._tear_down(old)
+        return None
+
+    def _publish_again(self, request: ConnectRequest, old: Connection) -> Connection:
+        self._unpublish(old)
+        with Undo() as undo:
+            bindings, descriptors = self._claim(request, undo) if request.ports else ((), [])
+            endpoints = tuple(
+                (network, dataclasses.replace(endpoint, ports=bindings if endpoint.ports else ()))
+                for network, endpoint in old.endpoints
+            )
+            connection = dataclasses.replace(old, name=request.name, endpoints=endpoints, ports=bindings)
+            self._publish(connection, undo)
+            with self._lock:
+                held = self._held[request.container_id]
+                held.connection, held.lingers = connection, False
+            undo.keep()
+        return connection.holding(descriptors)
+
+    def _unpublish(self, connection: Connection) -> None:
+        publications = _publications(connection)
+        if publications:
+            self._firewall.withdraw(publications)
+            conntrack.forget(connection.ports)
+        self._ports.release(connection.ports)
+
+    def _tear_down(self, connection: Connection) -> None:
+        """Every part is tried, whatever became of the others."""
+        sandbox = connection.sandbox
+        try:
+            self._unpublish(connection)
+        except (WherryError, OSError) as error:
+            self._log.warning(f"unpublishing ports: {error}", container=connection.container_id)
+        if sandbox is None:
+            return
+        try:
+            self._sandboxes.remove(sandbox)
+        except OSError as error:
+            self._log.warning(f"removing the sandbox: {error}", container=connection.container_id)
+        for network, endpoint in connection.endpoints:
+            if endpoint.ipv4 or network.subnets:
+                self._wiring.leave(sandbox, network, endpoint)
+
+    def resolve(self, mode: str) -> tuple[Network | None, SandboxPlan]:
+        """What `--network` means: its network, if it is one, and what its driver makes of it."""
+        head, separator, argument = (mode or "bridge").partition(":")
+        network = known(self._places, head) if not separator or head != "container" else None
+        if network is not None:
+            plan: SandboxPlan = self._driver(network.driver).call("sandbox", argument=argument)
+            return network, plan
+        if not separator:
+            raise NotFound("network", head, f"network {head} not found")
+        try:
+            driver = self._driver(head)
+        except NotFound:
+            raise InvalidRequest(f"invalid network mode: {mode}") from None
+        return None, driver.call("sandbox", argument=argument)
+
+
+def _publications(connection: Connection) -> list[Publication]:
+    endpoint = connection.published
+    if endpoint is None or not endpoint.ipv4:
+        return []
+    return [
+        Publication(
+            protocol=port.protocol,
+            host_address=port.host_address,
+            host_port=port.host_port,
+            address=endpoint.ipv4,
+            container_port=port.container_port,
+        )
+        for port in connection.ports
+    ]
+
+
+def _placeholder(request: ConnectRequest, network: Network) -> Endpoint:
+    """What a container in the host's network has there, for those who list: no link, no address."""
+    return Endpoint(id=records.new_id(), container_id=request.container_id, network_id=network.id)

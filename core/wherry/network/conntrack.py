@@ -1,0 +1,85 @@
+"""Forgetting tracked UDP flows, so that a rule just made or removed holds for them too.
+
+The kernel decides about a flow once, when it sees its first packet. A sender that never pauses keeps that decision
+alive: "no such port" for a port published since, or the address of a container that is gone. Flows are known by the
+*host's* port, which is where they were sent. Source: linux/netfilter/nfnetlink_conntrack.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+from wherry.linux.netlink import NESTED, NETFILTER, Netlink, attribute, attributes, byte, number
+from wherry.spec.network import PortBinding
+
+_SUBSYSTEM: Final = 1 << 8
+_GET, _DELETE = 1, 2
+_TUPLE_ORIG, _FILTER = 1, 25
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_IP_SOURCE, _IP_DESTINATION = 1, 2
+_PROTO_NUMBER, _PROTO_DESTINATION_PORT = 1, 3
+_ORIG_FLAGS: Final = 1
+_BY_NUMBER, _BY_DESTINATION_PORT = 1 << 3, 1 << 5
+_UDP: Final = 17
+_NFGENMSG: Final = struct.pack("=BBH", socket.AF_INET, 0, 0)
+_ABSENT: Final = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ECONNREFUSED)
+
+
+def forget(bindings: Iterable[PortBinding]) -> int:
+    """Drop every UDP flow that was sent to these ports of the host; answers how many there were.
+
+    A kernel without connection tracking has none.
+    """
+    wanted = [binding for binding in bindings if binding.protocol == "udp"]
+    if not wanted:
+        return 0
+    count = 0
+    try:
+        with Netlink(NETFILTER) as nl:
+            for binding in wanted:
+                for flow in _flows(nl, binding.host_port):
+                    if not binding.host_address or _destination(flow) == binding.host_address:
+                        count += _delete(nl, flow)
+    except OSError as error:
+        if error.errno not in _ABSENT:
+            raise
+    return count
+
+
+def _flows(nl: Netlink, port: int) -> list[bytes]:
+    """The original tuples of UDP flows to a port; the kernel filters (since 5.8), and we once more."""
+    protocol = attribute(
+        _TUPLE_PROTO | NESTED,
+        byte(_PROTO_NUMBER, _UDP),
+        attribute(_PROTO_DESTINATION_PORT, struct.pack("!H", port)),
+    )
+    body = _NFGENMSG + attribute(_TUPLE_ORIG | NESTED, protocol)
+    body += attribute(_FILTER | NESTED, number(_ORIG_FLAGS, _BY_NUMBER | _BY_DESTINATION_PORT))
+    found = []
+    for answer in nl.dump(_SUBSYSTEM | _GET, body):
+        flow = attributes(answer[len(_NFGENMSG) :]).get(_TUPLE_ORIG, b"")
+        fields = attributes(attributes(flow).get(_TUPLE_PROTO, b""))
+        if fields.get(_PROTO_NUMBER) == bytes([_UDP]) and fields.get(_PROTO_DESTINATION_PORT) == struct.pack(
+            "!H", port
+        ):
+            found.append(flow)
+    return found
+
+
+def _destination(flow: bytes) -> str:
+    packed = attributes(attributes(flow).get(_TUPLE_IP, b"")).get(_IP_DESTINATION, b"")
+    return socket.inet_ntoa(packed) if len(packed) == 4 else ""
+
+
+def _delete(nl: Netlink, flow: bytes) -> int:
+    try:
+        nl.request(_SUBSYSTEM | _DELETE, _NFGENMSG + attribute(_TUPLE_ORIG | NESTED, flow))
+    except OSError as error:
+        if error.errno != errno.ENOENT:  # it ended by itself
+            raise
+        return 0
+    return 1

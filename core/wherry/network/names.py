@@ -1,0 +1,114 @@
+"""What /etc/hosts and /etc/resolv.conf of a container say. Pure: texts in, texts out.
+
+Source: reference `buildHostsFiles`, `setupContainerDns`; Docker's `etchosts` and `resolvconf`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Final
+
+_DEFAULT_LINES: Final = (
+    ("127.0.0.1", "localhost"),
+    ("::1", "localhost ip6-localhost ip6-loopback"),
+    ("fe00::0", "ip6-localnet"),
+    ("ff00::0", "ip6-mcastprefix"),
+    ("ff02::1", "ip6-allnodes"),
+    ("ff02::2", "ip6-allrouters"),
+)
+DEFAULT_SERVERS: Final = ("8.8.8.8", "8.8.4.4")
+DEFAULT_SERVERS_IPV6: Final = ("2001:4860:4860::8888", "2001:4860:4860::8844")
+_LOCAL: Final = re.compile(r"127(\.\d{1,3}){3}|::1|localhost")
+
+
+def hosts_file(address: str, hostname: str, domainname: str, extra: Sequence[tuple[str, str]] = ()) -> str:
+    """Docker's lines; `extra` (names, address) of links and --add-host; the container's own name if it has an address."""
+    lines = [f"{number}\t{names}" for number, names in _DEFAULT_LINES]
+    lines += [f"{number}\t{names}" for names, number in extra]
+    if address and hostname:
+        own = f"{hostname}.{domainname} {hostname}" if domainname else hostname
+        lines.append(f"{address}\t{own}")
+    return "\n".join(lines) + "\n"
+
+
+def resolv_conf(
+    host_text: str,
+    *,
+    dns: Sequence[str] = (),
+    search: Sequence[str] = (),
+    options: Sequence[str] = (),
+    ipv6: bool = False,
+    filter_local: bool = True,
+) -> str:
+    """The host's file as a container can use it; `dns`, `search`, `options` replace the host's where given.
+
+    Servers on the host's loopback mean nothing in a container, nor do IPv6 servers in one without IPv6; where none is
+    left come Google's, as Docker does. `search` of `.` means none.
+    """
+    if dns or search or options:
+        return _built(
+            list(dns) or _usable(nameservers(host_text), ipv6, filter_local),
+            list(search) or searches(host_text),
+            list(options) or found_options(host_text),
+        )
+    if not filter_local:
+        return host_text
+    kept = [line for line in host_text.splitlines() if not _is_unusable(line, ipv6)]
+    text = "".join(f"{line}\n" for line in kept)
+    if not nameservers(text):
+        text += "".join(f"nameserver {server}\n" for server in _defaults(ipv6))
+    return text
+
+
+def digest(text: str) -> str:
+    """What tells whether somebody changed a file since: reference `ioutils.HashData`."""
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def nameservers(text: str) -> list[str]:
+    return [words[1] for words in _directives(text, "nameserver")]
+
+
+def searches(text: str) -> list[str]:
+    """The domains of the last `search` or `domain` line, which is the one that counts."""
+    found = [words[1:] for words in _directives(text, "search", "domain")]
+    return found[-1] if found else []
+
+
+def found_options(text: str) -> list[str]:
+    found = [words[1:] for words in _directives(text, "options")]
+    return found[-1] if found else []
+
+
+def _built(servers: Sequence[str], search: Sequence[str], options: Sequence[str]) -> str:
+    lines = []
+    if search and list(search) != ["."]:
+        lines.append(f"search {' '.join(search)}")
+    lines += [f"nameserver {server}" for server in servers]
+    if options:
+        lines.append(f"options {' '.join(options)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _directives(text: str, *names: str) -> list[list[str]]:
+    lines = (re.split(r"[#;]", line, maxsplit=1)[0].split() for line in text.splitlines())
+    return [words for words in lines if len(words) > 1 and words[0] in names]
+
+
+def _is_unusable(line: str, ipv6: bool) -> bool:
+    return any(server not in _usable([server], ipv6, True, fall_back=False) for server in nameservers(line))
+
+
+def _usable(servers: Sequence[str], ipv6: bool, filter_local: bool, *, fall_back: bool = True) -> list[str]:
+    kept = [
+        server
+        for server in servers
+        if not (filter_local and _LOCAL.fullmatch(server)) and (ipv6 or ":" not in server)
+    ]
+    return kept or (list(_defaults(ipv6)) if fall_back else [])
+
+
+def _defaults(ipv6: bool) -> tuple[str, ...]:
+    return DEFAULT_SERVERS + (DEFAULT_SERVERS_IPV6 if ipv6 else ())
