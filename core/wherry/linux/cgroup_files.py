@@ -145,6 +145,15 @@ def write(path: str, text: str) -> None:
         os.close(fd)
 
 
+def put_back(before: Sequence[tuple[str, str]]) -> None:
+    """Undo writes, newest first: (file, what it held)."""
+    for path, text in reversed(before):
+        try:
+            write(path, text)
+        except OSError:
+            pass  # a file that reads otherwise than it is written; the error that led here is the one to tell
+
+
 def read(path: str) -> str:
     """The whole of a control file."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

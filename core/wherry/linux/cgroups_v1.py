@@ -18,6 +18,7 @@ from wherry.linux.cgroup_files import (
     checked,
     number,
     processes,
+    put_back,
     read,
     read_or,
     remove,
@@ -122,9 +123,21 @@ class CgroupV1:
         ]
 
     # ---- limits ----------------------------------------------------------------------------------------------------
-    def limit(self, limits: Limits) -> list[str]:
-        """Apply limits. Answers those that this kernel does not have, by file name; they are not applied."""
+    def limit(self, limits: Limits, restore: bool = False) -> list[str]:
+        """Apply limits. Answers those that this kernel does not have, by file name; they are not applied.
+
+        With `restore` a failure puts back what was written before it, as far as the kernel lets.
+        """
         missing: list[str] = []
+        before: list[tuple[str, str]] = []
+        try:
+            self._limit(limits, missing, before if restore else None)
+        except OSError:
+            put_back(before)
+            raise
+        return missing
+
+    def _limit(self, limits: Limits, missing: list[str], before: list[tuple[str, str]] | None) -> None:
 
         def put(controller: str, file: str, value: int | str | None) -> None:
             if value is None or value == "":
@@ -133,6 +146,8 @@ class CgroupV1:
             try:
                 if directory is None:
                     raise FileNotFoundError
+                if before is not None:
+                    before.append((f"{directory}/{file}", read(f"{directory}/{file}").strip()))
                 write(f"{directory}/{file}", str(value))
             except FileNotFoundError:
                 missing.append(file)
@@ -151,7 +166,6 @@ class CgroupV1:
         put("cpuset", "cpuset.mems", limits.cpuset_mems)
         put("pids", "pids.max", "max" if limits.pids == -1 else limits.pids)
         self._limit_blocks(limits, put)
-        return missing
 
     def _limit_memory(self, limits: Limits, put: _Put) -> None:
         memory, swap = limits.memory, limits.memory_swap

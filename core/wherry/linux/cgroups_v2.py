@@ -17,6 +17,7 @@ from wherry.linux.cgroup_files import (
     checked,
     number,
     processes,
+    put_back,
     read,
     read_or,
     remove,
@@ -93,14 +94,28 @@ class CgroupV2:
         return []
 
     # ---- limits ----------------------------------------------------------------------------------------------------
-    def limit(self, limits: Limits) -> list[str]:
-        """Apply limits. Answers those that this kernel does not have, by file name; they are not applied."""
+    def limit(self, limits: Limits, restore: bool = False) -> list[str]:
+        """Apply limits. Answers those that this kernel does not have, by file name; they are not applied.
+
+        With `restore` a failure puts back what was written before it, as far as the kernel lets.
+        """
         missing: list[str] = []
+        before: list[tuple[str, str]] = []
+        try:
+            self._limit(limits, missing, before if restore else None)
+        except OSError:
+            put_back(before)
+            raise
+        return missing
+
+    def _limit(self, limits: Limits, missing: list[str], before: list[tuple[str, str]] | None) -> None:
 
         def put(file: str, value: int | str | None) -> None:
             if value is None or value == "":
                 return
             try:
+                if before is not None:
+                    before.append((f"{self._directory}/{file}", read(f"{self._directory}/{file}").strip()))
                 write(f"{self._directory}/{file}", "max" if value == -1 else str(value))
             except FileNotFoundError:
                 missing.append(file)
@@ -142,7 +157,6 @@ class CgroupV2:
         ):
             if value is not None:
                 missing.append(unknown)
-        return missing
 
     def _swap(self, limits: Limits) -> int | None:
         """Version 2 counts swap alone, where the request has memory and swap together."""

@@ -1,0 +1,222 @@
+"""What wherry-init is told, packed as `struct blob` of init/wherry-init.c has it; change both together."""
+
+from __future__ import annotations
+
+import os
+import resource
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+from typing import Final
+
+from wherry.errors import InvalidRequest
+from wherry.linux import capabilities
+from wherry.spec.command import Process
+from wherry_native_exec import program
+from wherry_native_exec.users import Identity
+
+_MAGIC: Final = 0x59524857
+_VERSION: Final = 1
+_HEAD: Final = struct.Struct("=5I4i3i4Ii4I22II5Q")
+_UNLIMITED: Final = (1 << 64) - 1
+
+RLIMITS: Final = {
+    "as": resource.RLIMIT_AS,
+    "core": resource.RLIMIT_CORE,
+    "cpu": resource.RLIMIT_CPU,
+    "data": resource.RLIMIT_DATA,
+    "fsize": resource.RLIMIT_FSIZE,
+    "locks": 10,
+    "memlock": resource.RLIMIT_MEMLOCK,
+    "msgqueue": resource.RLIMIT_MSGQUEUE,
+    "nice": resource.RLIMIT_NICE,
+    "nofile": resource.RLIMIT_NOFILE,
+    "nproc": resource.RLIMIT_NPROC,
+    "rss": resource.RLIMIT_RSS,
+    "rtprio": resource.RLIMIT_RTPRIO,
+    "rttime": resource.RLIMIT_RTTIME,
+    "sigpending": resource.RLIMIT_SIGPENDING,
+    "stack": resource.RLIMIT_STACK,
+}
+"""Docker's words for setrlimit(2)."""
+
+
+class Mode(IntEnum):
+    """How process 1, or an exec, comes into its pid namespace."""
+
+    OWN = 0
+    HOST = 1
+    JOINED = 2
+    EXEC = 3
+
+
+class Flag(IntFlag):
+    NEW_CGROUP_NAMESPACE = 1
+    TTY = 2
+    INIT = 4
+    NO_NEW_PRIVILEGES = 8
+    SEARCH = 16
+    SET_UMASK = 32
+    SET_OOM = 64
+    CLONE_FIRST = 128
+
+
+_NONE: Final = Flag(0)
+
+
+@dataclass(slots=True, kw_only=True)
+class Blob:
+    """The fields that do not follow from a `Process`; descriptors are numbers that the program inherits."""
+
+    mode: Mode
+    flags: Flag = _NONE
+    control: int
+    streams: tuple[int, int, int]
+    proc: int
+    target: int = -1
+    into: int = -1
+    join: int = 0
+    tasks: Sequence[int] = ()
+    filter: bytes = b""
+    procs: Sequence[tuple[str, int]] = ()
+    """(target, MOUNT_ATTR_*)."""
+    attach: Sequence[tuple[int, str]] = ()
+    masked: Sequence[str] = ()
+    readonly: Sequence[str] = ()
+    extra_environment: Sequence[str] = ()
+    usable: int = field(default=_UNLIMITED)
+    """Capabilities that the engine has itself: others cannot be given."""
+
+    def pack(self, process: Process, identity: Identity) -> bytes:
+        """The whole blob. InvalidRequest: a string with a NUL, an unknown capability or limit."""
+        data = _Data()
+        flags = self.flags
+        paths, search = program.candidates(process.argv[0], process.env)
+        if search:
+            flags |= Flag.SEARCH
+        if process.tty:
+            flags |= Flag.TTY
+        if process.no_new_privileges:
+            flags |= Flag.NO_NEW_PRIVILEGES
+        if process.umask is not None:
+            flags |= Flag.SET_UMASK
+        flags |= Flag.SET_OOM
+        cwd = data.string(process.cwd or "/")
+        lsm_file, lsm_value = _label(process)
+        label = (data.string(lsm_file), data.string(lsm_value)) if lsm_file else (0, 0)
+        lists = (
+            *data.list("=I", identity.groups),
+            *data.list("=i", self.tasks),
+            *data.limits(process),
+            *data.raw(self.filter, 8),
+            *data.strings(process.argv, end=True),
+            *data.strings([*process.env, *self.extra_environment], end=True),
+            *data.strings(paths, end=False),
+            *data.pairs("=II", ((data.string(target), attributes) for target, attributes in self.procs)),
+            *data.pairs("=iI", ((fd, data.string(target)) for fd, target in self.attach)),
+            *data.list("=I", [data.string(path) for path in self.masked]),
+            *data.list("=I", [data.string(path) for path in self.readonly]),
+        )
+        sets = process.capabilities
+        try:
+            masks = [
+                capabilities.mask(names) & self.usable
+                for names in (sets.bounding, sets.effective, sets.permitted, sets.inheritable, sets.ambient)
+            ]
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from error
+        # The kernel takes no effective without permitted, and no ambient without both permitted and inheritable.
+        masks[1] &= masks[2]
+        masks[4] &= masks[2] & masks[3]
+        head = _HEAD.pack(
+            _MAGIC,
+            _VERSION,
+            len(data.bytes),
+            self.mode,
+            flags,
+            self.control,
+            *self.streams,
+            self.proc,
+            self.target,
+            self.into,
+            self.join,
+            identity.uid,
+            identity.gid,
+            process.umask or 0,
+            process.oom_score_adj,
+            capabilities.last(),
+            cwd,
+            *label,
+            *lists,
+            0,
+            *masks,
+        )
+        data.bytes[: len(head)] = head
+        return bytes(data.bytes)
+
+
+class _Data:
+    """Everything of variable length, behind the head, at multiples of 8; offsets count from the head's first byte."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray(_HEAD.size)
+
+    def _add(self, content: bytes) -> int:
+        self.bytes += b"\0" * (-len(self.bytes) % 8)
+        offset = len(self.bytes)
+        self.bytes += content
+        return offset
+
+    def string(self, text: str) -> int:
+        encoded = os.fsencode(text)
+        if b"\0" in encoded:
+            raise InvalidRequest(f"{text!r} holds a NUL, which no argument, name or path may")
+        offset = len(self.bytes)
+        self.bytes += encoded + b"\0"
+        self._settle()
+        return offset
+
+    def _settle(self) -> None:
+        self.bytes += b"\0" * (-len(self.bytes) % 8)
+
+    def raw(self, content: bytes, size: int) -> tuple[int, int]:
+        return self._finish(content, len(content) // size)
+
+    def list(self, item: str, values: Iterable[int]) -> tuple[int, int]:
+        packed = [struct.pack(item, value) for value in values]
+        return self._finish(b"".join(packed), len(packed))
+
+    def pairs(self, item: str, values: Iterable[tuple[int, int]]) -> tuple[int, int]:
+        packed = [struct.pack(item, *pair) for pair in values]
+        return self._finish(b"".join(packed), len(packed))
+
+    def strings(self, texts: Sequence[str], end: bool) -> tuple[int, int]:
+        """Slots of 64 bits, each an offset that the program turns into an address; `end` adds the 0 of argv."""
+        offsets = [self.string(text) for text in texts] + ([0] if end else [])
+        return self._finish(struct.pack(f"={len(offsets)}Q", *offsets), len(offsets))
+
+    def limits(self, process: Process) -> tuple[int, int]:
+        packed = []
+        for limit in process.rlimits:
+            number = RLIMITS.get(limit.name.lower().removeprefix("rlimit_"))
+            if number is None:
+                raise InvalidRequest(f'invalid ulimit type: "{limit.name}"')
+            soft, hard = (_UNLIMITED if value == -1 else value for value in (limit.soft, limit.hard))
+            packed.append(struct.pack("=3Q", number, soft, hard))
+        return self._finish(b"".join(packed), len(packed))
+
+    def _finish(self, content: bytes, count: int) -> tuple[int, int]:
+        offset = self._add(content)
+        self._settle()
+        return offset, count
+
+
+def _label(process: Process) -> tuple[str, str]:
+    """(file below /proc, what to write there) by which a security module changes the profile at execve."""
+    if process.apparmor and process.apparmor != "unconfined":
+        new = "self/attr/apparmor/exec"
+        return new if os.path.exists(f"/proc/{new}") else "self/attr/exec", f"exec {process.apparmor}"
+    if process.selinux_label:
+        return "self/attr/exec", process.selinux_label
+    return "", ""

@@ -1,0 +1,202 @@
+"""The builder: a fork of the keeper that makes a container's namespaces and file tree, and becomes wherry-init.
+
+It lives in the host's pid namespace and never in the container's, and outside the container's cgroup: what it does is
+not charged to the container, and the container's device rules do not bind it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from wherry.errors import InvalidRequest, StartFailed, WherryError
+from wherry.linux import cgroups, mounts, namespaces, processes
+from wherry.spec.command import Command, Namespace
+from wherry.spec.exec import Stdio
+from wherry_native_exec import line, users
+from wherry_native_exec.blob import Blob, Flag, Mode
+from wherry_native_exec.tree import Tree
+
+_SIOCGIFFLAGS: Final = 0x8913
+_SIOCSIFFLAGS: Final = 0x8914
+_IFF_UP: Final = 1
+_MODES: Final = {"own": Mode.OWN, "host": Mode.HOST, "joined": Mode.JOINED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What the keeper made ready for the builder. Descriptors are the keeper's; the builder's copies end with it."""
+
+    command: Command
+    stdio: Stdio
+    group: cgroups.Cgroup
+    entrance: cgroups.Entrance
+    program: int
+    filter: bytes
+    may_clone: bool
+    usable: int
+    keeper: int
+
+
+def run(plan: Plan, end: socket.socket) -> NoReturn:
+    """All that the child of the fork does; `end` is its end of the line. Never returns."""
+    try:
+        processes.set_parent_death_signal(signal.SIGKILL)
+        if os.getppid() != plan.keeper:
+            os._exit(1)
+        _build(plan, end)
+    except WherryError as error:
+        line.tell_error(end, error)
+    except BaseException as error:  # the keeper must hear of anything: there is no other way out of here
+        line.tell_error(end, StartFailed(f"cannot build the container: {error}"))
+    os._exit(1)
+
+
+def _build(plan: Plan, end: socket.socket) -> NoReturn:
+    command, process = plan.command, plan.command.process
+    host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.umask(0)
+    _enter_namespaces(command)
+    _set_sysctls(command.sysctls)
+
+    mounts.mount("", "/", flags=mounts.MS_SLAVE | mounts.MS_REC)
+    mounts.move_mount(command.rootfs, "/")
+    tree = Tree(command.rootfs)
+    host_cgroup = command.namespaces.cgroup.kind == "host"
+    for wanted in command.mounts:
+        tree.mount(wanted, plan.group, host_cgroup)
+    tree.devices(command.devices)
+    if command.shm is not None:
+        tree.share_memory(command.shm)
+    streams, master = _streams(plan, tree)
+    identity = users.look_up(tree.root, process.user, process.groups)
+    os.umask(0o022)
+    tree.make_cwd(process.cwd)
+    tree.become_root(command)
+
+    if master is not None or tree.devpts is not None:
+        line.tell_descriptors(end, master, tree.devpts)
+    flags = Flag.INIT if command.init else Flag(0)
+    if command.namespaces.cgroup.kind == "own":
+        flags |= Flag.NEW_CGROUP_NAMESPACE
+    if not plan.may_clone:
+        flags |= Flag.CLONE_FIRST
+    pid_namespace = command.namespaces.pid.descriptor
+    blob = Blob(
+        mode=_MODES[command.namespaces.pid.kind],
+        flags=flags,
+        control=end.fileno(),
+        streams=streams,
+        proc=host_proc,
+        target=-1 if pid_namespace is None else pid_namespace,
+        tasks=plan.entrance.tasks,
+        into=-1 if plan.entrance.into is None else plan.entrance.into,
+        filter=plan.filter,
+        procs=tree.procs,
+        attach=tree.late,
+        masked=command.masked_paths,
+        readonly=command.readonly_paths,
+        extra_environment=extra_environment(process.env, identity),
+        usable=plan.usable,
+    )
+    packed = pack_to_memory(blob.pack(process, identity))
+    for fd in (packed, *inherited(blob)):
+        os.set_inheritable(fd, True)
+    name = ("/sbin/docker-init", "--", *process.argv) if command.init else ("wherry-init",)
+    os.execve(plan.program, name, {"W": str(packed)})
+
+
+def _enter_namespaces(command: Command) -> None:
+    wanted = command.namespaces
+    flags = namespaces.CLONE_NEWNS
+    own_network = False
+    each: tuple[tuple[str, Namespace], ...] = (
+        ("net", wanted.net),
+        ("ipc", wanted.ipc),
+        ("uts", wanted.uts),
+        ("cgroup", wanted.cgroup),
+    )
+    for kind, choice in each:
+        if choice.kind == "joined":
+            if choice.descriptor is None:
+                raise InvalidRequest(f"the {kind} namespace to join was not handed over")
+            namespaces.setns(choice.descriptor, namespaces.FLAGS[kind])
+        elif choice.kind == "own" and kind != "cgroup":
+            # That of cgroups is for wherry-init to make: it begins where the process then is.
+            flags |= namespaces.FLAGS[kind]
+            own_network = own_network or kind == "net"
+    namespaces.unshare(flags)
+    if own_network:
+        _raise_loopback()
+    if wanted.uts.kind == "own":
+        if command.hostname:
+            namespaces.set_host_name(command.hostname)
+        if command.domainname:
+            namespaces.set_domain_name(command.domainname)
+
+
+def _raise_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as query:
+        request = struct.pack("16sH14x", b"lo", 0)
+        (flags,) = struct.unpack_from("H", fcntl.ioctl(query, _SIOCGIFFLAGS, request), 16)
+        fcntl.ioctl(query, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
+
+
+def _set_sysctls(wanted: Mapping[str, str]) -> None:
+    """By the host's /proc, which shows the namespaces of who looks."""
+    for name, value in wanted.items():
+        path = name if "/" in name else name.replace(".", "/")
+        if ".." in path.split("/"):
+            raise InvalidRequest(f'"{name}" is no sysctl')
+        try:
+            fd = os.open(f"/proc/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise StartFailed(f"cannot set sysctl {name} to {value}: {error.strerror}") from error
+
+
+def _streams(plan: Plan, tree: Tree) -> tuple[tuple[int, int, int], int | None]:
+    """(stdin, stdout, stderr), and the master of their terminal if they are one."""
+    process, stdio = plan.command.process, plan.stdio
+    if process.tty:
+        master, slave = tree.console(process.console_size)
+        return (slave, slave, slave), master
+    return plain_streams(stdio), None
+
+
+# ---- shared with exec ----------------------------------------------------------------------------------------------
+def plain_streams(stdio: Stdio) -> tuple[int, int, int]:
+    """The three descriptors of a process without a terminal."""
+    if stdio.stdin is None or stdio.stdout is None or stdio.stderr is None:
+        raise InvalidRequest("a process without a terminal needs stdin, stdout and stderr")
+    return stdio.stdin, stdio.stdout, stdio.stderr
+
+
+def extra_environment(given: tuple[str, ...], identity: users.Identity) -> tuple[str, ...]:
+    """HOME, where the environment has none (or an empty one, as Docker takes it)."""
+    if any(entry.startswith("HOME=") and len(entry) > 5 for entry in given):
+        return ()
+    return (f"HOME={identity.home}",)
+
+
+def pack_to_memory(content: bytes) -> int:
+    """A memory file with this content; the caller's to close."""
+    fd = os.memfd_create("blob", os.MFD_CLOEXEC)
+    os.write(fd, content)
+    return fd
+
+
+def inherited(blob: Blob) -> list[int]:
+    """Descriptors that wherry-init is told by number."""
+    numbers = [blob.control, *blob.streams, blob.proc, blob.target, blob.into, *blob.tasks]
+    numbers += [fd for fd, _ in blob.attach]
+    return list(dict.fromkeys(fd for fd in numbers if fd >= 0))

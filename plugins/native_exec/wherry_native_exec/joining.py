@@ -1,0 +1,158 @@
+"""Another process in a running container: wherry-init, spawned by the keeper, goes in with nothing to give away."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from wherry.errors import Conflict, Forbidden, InvalidRequest
+from wherry.linux import capabilities, cgroups, namespaces, processes, terminal
+from wherry.spec.command import Command, Process
+from wherry.spec.exec import Started, State, Stdio
+from wherry_native_exec import builder, program, users
+from wherry_native_exec.blob import Blob, Flag, Mode
+from wherry_native_exec.filters import Filters, allows_clone
+from wherry_native_exec.line import Line
+
+_TIMEOUT: Final = 10.0
+"""Seconds in which wherry-init is there; a keeper does nothing else meanwhile. It takes one or two milliseconds."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Held:
+    """What the keeper keeps of a container for execs to come. Descriptors are its own."""
+
+    command: Command
+    root: int
+    """The root directory, with the container's mounts on it."""
+    devpts: int | None
+    process: int
+    """A pidfd of process 1."""
+
+    def close(self) -> None:
+        for fd in (self.root, self.devpts, self.process):
+            if fd is not None:
+                os.close(fd)
+
+
+def join(
+    held: Held, state: State, process: Process, stdio: Stdio, filters: Filters
+) -> tuple[Started, list[str]]:
+    """Make a process in the container, up to its barrier: (what the keeper gets, warnings)."""
+    if not process.argv or not process.argv[0]:
+        raise InvalidRequest("No exec command specified")
+    pid = int(state["pid"])
+    group = cgroups.at(str(state["cgroup"]))
+    if not processes.is_alive(pid, int(state["start_time"])):
+        raise Conflict(f"container {str(state['id'])[:12]} is not running")
+    if group.is_frozen():
+        raise Conflict(f"Container {state['id']!s} is paused, unpause the container before exec")
+    chosen = filters.of(process)
+    may_clone = allows_clone(chosen)
+    if not may_clone and "CAP_SYS_PTRACE" in held.command.process.capabilities.bounding:
+        raise Forbidden(
+            "the seccomp profile denies clone, and the container may trace: a process that joins it could be seized"
+        )
+    identity = users.look_up(held.root, process.user, process.groups)
+    with ExitStack() as undo, ExitStack() as always:
+        master = None
+        if process.tty:
+            if held.devpts is None:
+                raise Conflict("a terminal was asked for, and the container has no devpts mount")
+            master, slave = terminal.open_pair(held.devpts)
+            undo.callback(os.close, master)
+            always.callback(os.close, slave)
+            if process.console_size is not None:
+                terminal.set_size(master, *process.console_size)
+            streams = (slave, slave, slave)
+        else:
+            streams = builder.plain_streams(stdio)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        undo.callback(ours.close)
+        always.callback(theirs.close)
+        entrance = group.entrance_of(pid)
+        always.callback(entrance.close)
+        proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        always.callback(os.close, proc)
+        blob = Blob(
+            mode=Mode.EXEC,
+            flags=Flag(0) if may_clone else Flag.CLONE_FIRST,
+            control=theirs.fileno(),
+            streams=streams,
+            proc=proc,
+            target=held.process,
+            join=_namespaces(held.command),
+            tasks=entrance.tasks,
+            into=-1 if entrance.into is None else entrance.into,
+            filter=chosen,
+            extra_environment=builder.extra_environment(process.env, identity),
+            usable=usable_capabilities(),
+        )
+        packed = builder.pack_to_memory(blob.pack(process, identity))
+        always.callback(os.close, packed)
+        executable = program.sealed()
+        always.callback(os.close, executable)
+        helper = _spawn(executable, packed, blob)
+        theirs.close()  # or the end of the line would never be heard
+        line = Line(ours, process.argv[0], process.cwd, "/" not in process.argv[0])
+        _wait(line, helper)
+        undo.pop_all()
+    assert line.pid is not None
+    # The exec's state is its own: the container's cgroup, and this process's number.
+    own = {**state, "pid": line.pid, "start_time": processes.start_time(line.pid)}
+    started = Started(pid=line.pid, watch=line.pid, state=own, release=line.go, console=master)
+    return started, line.warnings
+
+
+def _spawn(executable: int, packed: int, blob: Blob) -> int:
+    # A duplicate onto itself is how a descriptor is inherited by this child and by no other.
+    actions = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (packed, *builder.inherited(blob))]
+    return os.posix_spawn(
+        f"/proc/self/fd/{executable}", ["wherry-init"], {"W": str(packed)}, file_actions=actions
+    )
+
+
+def _wait(line: Line, helper: int) -> None:
+    """Until the process is at its barrier. On an error all that was made is dead and reaped."""
+    try:
+        line.until_ready(_TIMEOUT)
+    except BaseException:
+        for pid in (helper, *line.helpers, line.pid):
+            if pid is not None:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+        line.drain()
+        reap([helper, *line.helpers, *([line.pid] if line.pid is not None else [])])
+        raise
+    reap([helper, *line.helpers])
+
+
+def _namespaces(command: Command) -> int:
+    """Flags of those that the container does not share with the host."""
+    flags = namespaces.CLONE_NEWNS
+    for kind in ("net", "ipc", "pid", "uts", "cgroup"):
+        if getattr(command.namespaces, kind).kind != "host":
+            flags |= namespaces.FLAGS[kind]
+    return flags
+
+
+def reap(pids: list[int]) -> None:
+    """Wait for children that end by themselves or were killed; one that somebody else reaped is no error."""
+    for pid in pids:
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            pass
+
+
+@lru_cache(maxsize=1)
+def usable_capabilities() -> int:
+    """What this process could hand on."""
+    return capabilities.of("self", "Prm")

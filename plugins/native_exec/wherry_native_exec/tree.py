@@ -1,0 +1,253 @@
+"""The container's file tree: its root, the mounts on it, its devices. Built in a mount namespace of its own.
+
+Every target is resolved by the kernel inside the container's root, never out of it, and made where it is missing.
+What lies in a procfs has to wait for the container's pid namespace, and is left to wherry-init (`procs`, `late`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+import stat
+from dataclasses import dataclass, field
+from typing import Final
+
+from wherry.errors import InvalidRequest, StartFailed, Unsupported
+from wherry.linux import cgroups, mounts, paths, terminal
+from wherry.spec.command import Command, Device, Mount
+
+_DEVICES: Final = tuple(
+    Device(path=f"/dev/{name}", kind="c", major=major, minor=minor)
+    for name, major, minor in (
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+    )
+)
+_LINKS: Final = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+)
+_KINDS: Final = {"c": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+_NAMES: Final = {"tmpfs": "tmpfs", "sysfs": "sysfs", "devpts": "devpts", "mqueue": "mqueue"}
+
+
+@dataclass(slots=True)
+class Tree:
+    """A tree being built below `root`, the container's root directory; descriptors end with this process's execve."""
+
+    root: int
+    procs: list[tuple[str, int]] = field(default_factory=list)
+    """For wherry-init: (target, MOUNT_ATTR_*)."""
+    late: list[tuple[int, str]] = field(default_factory=list)
+    """For wherry-init: (detached mount, target below a procfs)."""
+    dev: int | None = None
+    """The tmpfs on /dev, if it is ours."""
+    devpts: int | None = None
+
+    def mount(self, wanted: Mount, group: cgroups.Cgroup, host_cgroup: bool) -> None:
+        """Make one mount of the command. StartFailed says which, and why not."""
+        target = paths.clean(wanted.target)
+        try:
+            self._mount(wanted, target, group, host_cgroup)
+        except OSError as error:
+            what = f'"{wanted.source}"' if wanted.source else wanted.kind
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            hint = (
+                ". Are you trying to mount a directory onto a file (or vice-versa)?"
+                if error.errno == errno.ENOTDIR
+                else ""
+            )
+            raise StartFailed(
+                f'cannot mount {what} at "{target}" of the container: {reason}{hint}'
+            ) from error
+
+    def _mount(self, wanted: Mount, target: str, group: cgroups.Cgroup, host_cgroup: bool) -> None:
+        attributes = self._attributes(wanted)
+        in_proc = any(target.startswith(proc + "/") for proc, _ in self.procs)
+        if wanted.kind == "proc":
+            os.close(paths.open_directory_in_root(self.root, target))
+            self.procs.append((target, attributes[0]))
+        elif wanted.kind == "bind":
+            assert wanted.descriptor is not None
+            if in_proc:
+                _settle(wanted.descriptor, wanted, attributes)
+                self.late.append((wanted.descriptor, target))
+                return
+            self._attach(wanted.descriptor, target, wanted.is_directory)
+            _settle(wanted.descriptor, wanted, attributes)
+        elif in_proc:
+            raise Unsupported(f"{wanted.kind} on {target}: only a bind mount can lie in /proc")
+        elif wanted.kind == "cgroup":
+            self._cgroup(target, attributes[0], group, host_cgroup)
+        else:
+            self._file_system(wanted, target, attributes[0])
+
+    def _file_system(self, wanted: Mount, target: str, attributes: int) -> None:
+        options = [("source", wanted.source or _NAMES[wanted.kind]), *mounts.split_options(wanted.data)]
+        fd = mounts.new(wanted.kind, options, attributes)
+        self._attach(fd, target, directory=True)
+        if wanted.propagation not in ("", "private", "rprivate"):
+            _propagate(fd, wanted.propagation)
+        if wanted.kind == "tmpfs" and target == "/dev":
+            self.dev = fd
+            self._fill_dev(fd)
+        elif wanted.kind == "devpts":
+            self.devpts = fd
+        else:
+            os.close(fd)
+
+    def _cgroup(self, target: str, attributes: int, group: cgroups.Cgroup, host_cgroup: bool) -> None:
+        """What the container sees of its own limits. Version 1: a directory for each hierarchy, as Docker makes them."""
+        views = group.views()
+        if group.version == 2:
+            directory = cgroups.hierarchies().unified if host_cgroup else views[0][1]
+            fd = mounts.clone_tree(directory)
+            self._attach(fd, target, directory=True)
+            mounts.mount_setattr(fd, add=attributes, propagation=mounts.MS_PRIVATE)
+            os.close(fd)
+            return
+        top = mounts.new(
+            "tmpfs", [("source", "cgroup"), ("mode", "755")], attributes & ~mounts.MOUNT_ATTR_RDONLY
+        )
+        self._attach(top, target, directory=True)
+        for name, directory in views:
+            os.mkdir(name, 0o755, dir_fd=top)
+            fd = mounts.clone_tree(directory)
+            inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
+            mounts.move_mount(fd, inner)
+            mounts.mount_setattr(fd, add=attributes, propagation=mounts.MS_PRIVATE)
+            os.close(inner)
+            os.close(fd)
+        for controller, name in group.links():
+            os.symlink(name, controller, dir_fd=top)
+        if attributes & mounts.MOUNT_ATTR_RDONLY:
+            mounts.mount_setattr(top, add=mounts.MOUNT_ATTR_RDONLY)
+        os.close(top)
+
+    def _attach(self, fd: int, target: str, directory: bool) -> None:
+        make = paths.open_directory_in_root if directory else paths.make_file_in_root
+        place = make(self.root, target)
+        try:
+            mounts.move_mount(fd, place)
+        finally:
+            os.close(place)
+
+    def _attributes(self, wanted: Mount) -> tuple[int, int]:
+        try:
+            add, remove = mounts.attributes(wanted.flags)
+        except ValueError as error:
+            raise InvalidRequest(f'mount at "{wanted.target}": {error}') from error
+        return (add | mounts.MOUNT_ATTR_RDONLY if wanted.read_only else add), remove
+
+    # ---- devices ---------------------------------------------------------------------------------------------------
+    def _fill_dev(self, dev: int) -> None:
+        for name, content in _LINKS:
+            os.symlink(content, name, dir_fd=dev)
+
+    def devices(self, wanted: tuple[Device, ...]) -> None:
+        """Make the command's device nodes, and those that every container has. Call with umask 0."""
+        given = {device.path for device in wanted}
+        if self.dev is not None:
+            for device in _DEVICES:
+                if device.path not in given:
+                    self._node(device)
+        for device in wanted:
+            self._node(device)
+
+    def _node(self, device: Device) -> None:
+        path = paths.clean(device.path)
+        parent, name = posixpath.split(path)
+        if path.startswith("/dev/") and self.dev is None:
+            return  # somebody else's /dev is mounted there: it is not ours to add to
+        if parent == "/dev":
+            assert self.dev is not None
+            self._make_node(device, name, self.dev)
+            return
+        directory = paths.open_directory_in_root(self.root, parent)
+        try:
+            self._make_node(device, name, directory)
+        finally:
+            os.close(directory)
+
+    def _make_node(self, device: Device, name: str, directory: int) -> None:
+        try:
+            os.mknod(
+                name,
+                _KINDS[device.kind] | (device.mode & 0o7777),
+                os.makedev(device.major, device.minor),
+                dir_fd=directory,
+            )
+        except FileExistsError:
+            return
+        except OSError as error:
+            raise StartFailed(f"cannot make the device {device.path}: {error.strerror}") from error
+        if device.uid or device.gid:
+            os.chown(name, device.uid, device.gid, dir_fd=directory, follow_symlinks=False)
+
+    def console(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """A terminal of the container's own devpts, bound on /dev/console: (master, slave)."""
+        if self.devpts is None:
+            raise StartFailed("a terminal was asked for, and the container has no devpts mount")
+        master, slave = terminal.open_pair(self.devpts)
+        if size is not None:
+            terminal.set_size(master, *size)
+        if self.dev is not None:
+            os.mknod("console", stat.S_IFREG | 0o600, dir_fd=self.dev)
+            place = os.open("console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.dev)
+            fd = mounts.clone_tree(slave)
+            mounts.move_mount(fd, place)
+            os.close(fd)
+            os.close(place)
+        return master, slave
+
+    # ---- the end ---------------------------------------------------------------------------------------------------
+    def share_memory(self, shm: int) -> None:
+        """Attach a /dev/shm that belongs to another container's ipc namespace, or to a sandbox."""
+        self._attach(shm, "/dev/shm", directory=True)
+
+    def make_cwd(self, cwd: str) -> None:
+        """The working directory, where it is missing. What is there and no directory is for wherry-init to find."""
+        try:
+            paths.make_directories_in_root(self.root, cwd)
+        except OSError:
+            pass
+
+    def become_root(self, command: Command) -> None:
+        """Make the tree this process's `/`, and let the host's go."""
+        if command.readonly_rootfs:
+            mounts.mount_setattr(self.root, add=mounts.MOUNT_ATTR_RDONLY)
+        os.fchdir(self.root)
+        # The old root then lies on top of the new one, and goes: nothing of the host is left to be reached.
+        mounts.pivot_root(".", ".")
+        mounts.umount(".", mounts.MNT_DETACH)
+        os.chdir("/")
+        if command.rootfs_propagation not in ("", "private", "rprivate"):
+            _propagate(self.root, command.rootfs_propagation)
+
+
+def _settle(fd: int, wanted: Mount, attributes: tuple[int, int]) -> None:
+    """Propagation and attributes of a bind mount."""
+    add, remove = attributes
+    propagation = mounts.PROPAGATION.get(wanted.propagation or "rprivate")
+    if propagation is None:
+        raise InvalidRequest(f'mount at "{wanted.target}": "{wanted.propagation}" is no propagation')
+    recursive = bool(propagation & mounts.MS_REC)
+    mounts.mount_setattr(fd, propagation=propagation & ~mounts.MS_REC, recursive=recursive)
+    if add or remove:
+        mounts.mount_setattr(fd, add=add, remove=remove)
+    if wanted.recursive_read_only:
+        mounts.mount_setattr(fd, add=mounts.MOUNT_ATTR_RDONLY, recursive=True)
+
+
+def _propagate(fd: int, word: str) -> None:
+    flags = mounts.PROPAGATION[word]
+    mounts.mount_setattr(fd, propagation=flags & ~mounts.MS_REC, recursive=bool(flags & mounts.MS_REC))
