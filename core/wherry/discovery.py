@@ -135,7 +135,7 @@ def _resolve(kind: Kind, point: EntryPoint) -> Resolved:
 
 
 def _claimed(found: list[Resolved]) -> str:
-    owners = " and ".join(f"{each.distribution} {each.version}" for each in found)
+    owners = " and ".join(sorted(f"{each.distribution} {each.version}" for each in found))
     return f'the {_title(found[0].kind)} "{found[0].name}" is claimed by {owners}; uninstall all but one'
 
 

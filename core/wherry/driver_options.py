@@ -68,7 +68,11 @@ def _convert(value: Any, wanted: Any, what: str) -> Any:
 
 def in_words(error: Exception) -> str:
     """A complaint about a type, in the words of whoever writes a configuration file."""
-    return re.sub(r"`([^`]*)`", lambda found: _WORDS.get(found.group(1), f'"{found.group(1)}"'), str(error))
+
+    def words(found: re.Match[str]) -> str:
+        return " or ".join(_WORDS.get(kind, f'"{kind}"') for kind in found.group(1).split(" | "))
+
+    return re.sub(r"`([^`]*)`", words, str(error))
 
 
 _WORDS: Final = {

@@ -47,7 +47,7 @@ __all__ = ["KINDS", "REQUIRED", "Driver", "Kind", "Resolved", "contract_of", "ex
 class Driver:
     """A loaded driver. Its hooks are called by name; which it has does not change."""
 
-    __slots__ = ("_calls", "_contract", "_own", "instance", "kind", "name", "resolved")
+    __slots__ = ("_calls", "_contract", "_own", "_wrapped", "instance", "kind", "name", "resolved")
 
     def __init__(
         self,
@@ -56,6 +56,7 @@ class Driver:
         contract: Mapping[str, frozenset[str]],
         calls: Mapping[str, Callable[..., Any]],
         own: frozenset[str],
+        wrapped: Mapping[str, Sequence[str]],
     ) -> None:
         self.kind: Final = resolved.kind
         self.name: Final = resolved.name
@@ -64,6 +65,7 @@ class Driver:
         self._contract: Final = contract
         self._calls: Final = calls
         self._own: Final = own
+        self._wrapped: Final = wrapped
 
     def __repr__(self) -> str:
         return f"<{self.resolved.describe()}>"
@@ -88,7 +90,9 @@ class Driver:
         except WherryError:
             raise
         except Exception as error:
-            raise DriverError(f"{self.resolved.describe(hook)} failed: {say(error)}") from error
+            by = " and ".join(f'"{name}"' for name in self._wrapped.get(hook, ()))
+            whose = f", wrapped by extension {by}," if by else ""
+            raise DriverError(f"{self.resolved.describe(hook)}{whose} failed: {say(error)}") from error
 
     def _misuse(self, hook: str, kwargs: Mapping[str, Any]) -> TypeError:
         if hook not in self._contract:
@@ -115,20 +119,20 @@ def load(
     instance = _instantiate(resolved, class_, services)
     hooks = _Hooks(resolved.kind)
     hooks.admit(resolved, instance)
-    wrapped: set[str] = set()
+    wrapped: dict[str, list[str]] = {}
     for extension in reversed(extensions):  # pluggy calls the one registered last first
         wrapper = extension if isinstance(extension, Driver) else load(extension, services)
-        wrapped |= hooks.admit_wrappers(wrapper.resolved, wrapper.instance)
+        for hook in hooks.admit_wrappers(wrapper.resolved, wrapper.instance):
+            wrapped.setdefault(hook, []).append(wrapper.name)
     own = implementations(class_, wrappers=False)
     calls: dict[str, Callable[..., Any]] = {}
     for hook, method in own.items():
-        if (
-            hook in contract and hook not in wrapped
-        ):  # a newer driver may have hooks that this core never calls
+        # A driver newer than this core may have hooks that are never called.
+        if hook in contract and hook not in wrapped:
             calls[hook] = _direct(getattr(instance, method), contract[hook])
     for hook in wrapped:
         calls[hook] = getattr(hooks.hook, hook)
-    return Driver(resolved, instance, contract, calls, frozenset(own) & contract.keys())
+    return Driver(resolved, instance, contract, calls, frozenset(own) & contract.keys(), wrapped)
 
 
 def _instantiate(resolved: Resolved, class_: type[Any], services: Services | None) -> Any:
@@ -179,7 +183,7 @@ class _Hooks(pluggy.PluginManager):
 
     def admit(self, resolved: Resolved, instance: Any) -> None:
         try:
-            self.register(instance, resolved.name)
+            self.register(instance, f"{resolved.kind}/{resolved.name}/{id(instance)}")
         except (pluggy.PluginValidationError, ValueError) as error:
             raise DriverError(f"{resolved.describe()} does not meet its contract: {say(error)}") from error
 
