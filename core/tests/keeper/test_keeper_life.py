@@ -240,6 +240,57 @@ def test_descriptors_beyond_one_message(house: House) -> None:
         os.close(end)
 
 
+def test_a_start_that_is_given_up(house: House) -> None:
+    """`finish` before the release ends what waits at the barrier, and tells no exit."""
+    peer, attachment = house.client()
+    box = house.container().run("sleep", "1000", release=False, attach=[attachment])
+    box.keeper.finish()
+    box.event("gone")
+    assert [event["event"] for event in box.past] == ["gone"]
+    assert peer.end() == b""
+    until(lambda: not is_alive(box.pid))
+
+
+def test_a_launcher_that_died_is_replaced(house: House) -> None:
+    """Its keepers live on, and the next container gets a keeper of a new one."""
+    box = house.container().run("sleep", "1000")
+    os.kill(house.keepers.launcher_pid, signal.SIGKILL)
+    until(lambda: not is_alive(house.launchers[0]))
+    other = house.container().run("sh", "-c", "exit 3")
+    house.launchers.append(house.keepers.launcher_pid)
+    assert other.event("exit")["code"] == 3
+    assert box.keeper.status()["phase"] == "running"
+
+
+def test_a_keeper_that_was_forked_ahead_and_killed_is_replaced(house: House) -> None:
+    """Nobody notices."""
+    house.container()
+    launcher = house.keepers.launcher_pid
+
+    def children() -> set[int]:
+        with open(f"/proc/{launcher}/task/{launcher}/children") as file:
+            return {int(pid) for pid in file.read().split()}
+
+    for pid in until(lambda: children() - house.pids):
+        os.kill(pid, signal.SIGKILL)
+        until(lambda pid=pid: not is_alive(pid))
+    assert house.container().run("sh", "-c", "exit 3").event("exit")["code"] == 3
+
+
+def test_an_event_that_the_engine_cannot_take_is_told_again(house: House) -> None:
+    """It is not seen until somebody has dealt with it."""
+    box = house.container()
+    house.trouble = RuntimeError("the disk is full")
+    box.run("sleep", "1000")
+    exec_id = box.exec("sh", "-c", "exit 4")
+    until(lambda: "code" in box.keeper.status()["execs"].get(exec_id, {}))
+    house.leave_and_return()
+    house.trouble = None
+    again = house.adopt(box.id)
+    assert again is not None
+    assert again.event("exec-exit", exec_id=exec_id)["code"] == 4
+
+
 def test_many_at_once(house: House) -> None:
     """Fifty containers from ten threads, each with its own exit code."""
     codes: dict[int, int] = {}

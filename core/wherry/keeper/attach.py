@@ -86,6 +86,9 @@ class Process(Protocol):
     def lagging(self, client: Client) -> None:
         """The client went over its limit, or came back below it."""
 
+    def parted(self, client: Client) -> None:
+        """The client has everything, and the end; it is closed soon."""
+
     def left(self, client: Client, why: str) -> None:
         """The client is closed: it went away, was cut (`why` says so), detached, or was let go (`why` empty)."""
 
@@ -119,6 +122,7 @@ class Client:
         self._waiting = 0
         self._reading = True
         self._leaving = False
+        self.parted = False
         self._closed = False
         self._impatience: Timer | None = None
         self._rewatch()
@@ -282,6 +286,8 @@ class Client:
         self._reading = True
         self._rewatch()
         self._impatience = self._loop.after(LINGER, self.drop)
+        self.parted = True
+        self._process.parted(self)
 
     def _rewatch(self) -> None:
         events = (READ if self._reading else 0) | (WRITE if self._pending else 0)

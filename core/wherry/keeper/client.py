@@ -98,11 +98,7 @@ class Keepers:
             with theirs, self._asking:
                 if self._closed:
                     raise Unavailable("the engine is closing")
-                if not self._launcher.alive:
-                    self._launcher.close()
-                    self._launcher = Launcher(self._warm)
-                broken = self._launcher.failures()
-                self._launcher.fork(theirs.fileno())
+                broken = self._fork(theirs.fileno())
             for failure in broken:
                 message = f"{failure['kind']} driver {failure['name']}: {failure['error'].get('message')}"
                 to_logging("error", message, {})
@@ -165,6 +161,18 @@ class Keepers:
         self._loop.close()
         os.close(self._place)
 
+    def _fork(self, descriptor: int) -> list[dict[str, Any]]:
+        """Have a keeper forked, by a new launcher if the old one has failed; what failed while that became warm."""
+        try:
+            broken = self._launcher.failures()
+            self._launcher.fork(descriptor)
+        except (ConnectionError, EOFError):
+            self._launcher.close()
+            self._launcher = Launcher(self._warm)
+            broken = self._launcher.failures()
+            self._launcher.fork(descriptor)
+        return broken
+
     def _welcome(self, container_id: str, channel: Channel) -> Keeper:
         said = from_json(channel.receive(timeout=SENDING).body)
         if "fault" in said:
@@ -180,8 +188,21 @@ class Keepers:
             raise Unavailable(f"the keeper at the socket of {container_id[:12]} is another container's")
         keeper = Keeper(self, container_id, channel, hello)
         self._keepers[container_id] = keeper
-        self._loop.post(keeper._listen)
+        self._loop.post(keeper._begin)
         return keeper
+
+    def _tell(self, container_id: str, event: Mapping[str, Any]) -> bool:
+        """Whether the engine took the event. One that it could not deal with is told again to the next daemon."""
+        try:
+            self._on_event(container_id, event)
+        except Exception as error:
+            to_logging(
+                "error",
+                f"the event {event['event']} could not be handled: {type(error).__name__}: {error}",
+                {"container": container_id},
+            )
+            return False
+        return True
 
     def _failed(self, error: Exception) -> None:
         to_logging("error", f"a fault while listening to keepers: {type(error).__name__}: {error}", {})
@@ -209,10 +230,6 @@ class Launcher:
         self._channel.send(to_json(warm), timeout=SENDING)
         self._ready = False
 
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
     def failures(self) -> list[dict[str, Any]]:
         """Wait until it is warm; the drivers that failed, when asked first."""
         if self._ready:
@@ -220,12 +237,8 @@ class Launcher:
         try:
             ready = from_json(self._channel.receive(timeout=READY).body)
         except EOFError:
-            self.close()
-            raise Unavailable(
-                f"the launcher ended while it prepared the drivers (status {self._process.poll()})"
-            ) from None
+            raise EOFError("the launcher ended while it prepared the drivers") from None
         if "fault" in ready:
-            self.close()
             raise Unavailable(f"the launcher cannot prepare the drivers: {ready['fault']}")
         self._ready = True
         return list(ready["failed"])
@@ -364,8 +377,13 @@ class Keeper:
                 raise self._gone()
             self._number += 1
             number = self._number
-            self._send({"verb": verb, "call": number, **fields}, descriptors)
+            # Before it is sent: the hub may have the answer before this thread is here again.
             self._waiting[number] = answer
+            try:
+                self._send({"verb": verb, "call": number, **fields}, descriptors)
+            except BaseException:
+                self._waiting.pop(number, None)
+                raise
         try:
             return answer.result(deadline)
         except TimeoutError:
@@ -398,6 +416,10 @@ class Keeper:
         return Unavailable(f"the keeper of container {self.container_id[:12]} is gone")
 
     # ---- in the hub's thread ---------------------------------------------------------------------------------------
+    def _begin(self) -> None:
+        self._listen()
+        self._ready(0)  # what came along with the hello
+
     def _listen(self) -> None:
         with self._sending:
             if self._ended:
@@ -437,11 +459,8 @@ class Keeper:
         if message.get("event") == "exit":
             self._exit_seen = True
         number = message.pop("seen", None)
-        try:
-            self._keepers._on_event(self.container_id, message)
-        finally:
-            if number is not None:
-                self._tell("seen", number=number)
+        if self._keepers._tell(self.container_id, message) and number is not None:
+            self._tell("seen", number=number)
         if message.get("event") == "replaced":
             self._forget()
 
@@ -449,7 +468,7 @@ class Keeper:
         self._ready(0)  # its last words
         if not self._ended:
             self._forget()
-            self._keepers._on_event(self.container_id, {"event": "gone", "exit_seen": self._exit_seen})
+            self._keepers._tell(self.container_id, {"event": "gone", "exit_seen": self._exit_seen})
 
     def _forget(self) -> None:
         with self._sending:

@@ -104,7 +104,7 @@ class Execs:
 
     def resize(self, exec_id: str, rows: int, columns: int) -> None:
         found = self._execs.get(exec_id)
-        if found is None:
+        if found is None or found.exited:
             raise NotFound("exec instance", exec_id)
         console = found.streams.console
         if console is None:

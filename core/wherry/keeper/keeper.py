@@ -10,7 +10,6 @@ sink that is not local has a thread of its own.
 
 from __future__ import annotations
 
-import gc
 import importlib.abc
 import os
 import resource
@@ -229,6 +228,12 @@ class Keeper:
 
     def _finish(self, request: Request) -> None:
         self._finished = self._seen = True
+        if self.phase == "made":
+            assert self._driver is not None and self._started is not None
+            self.phase = "failed"
+            self._kill(self._driver, self._started)
+            self._streams.finish()
+            self._streams.part()
         if self.phase in ("waiting", "failed"):
             self._leave()
         else:
@@ -331,7 +336,7 @@ class Keeper:
             self._streams.part()
         if not self._parted or not self._log_closed:
             return
-        quiet = self._streams.abandoned and self._execs.idle
+        quiet = self._streams.quiet and self._execs.idle
         if not self._drained and (quiet or self._late):
             self._drained = True
             self.line.tell("drained", log=self._log.counters())
@@ -447,15 +452,18 @@ def prepare() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (65536 if hard < 0 else min(hard, 65536), hard))
 
 
-def keep(channel: Channel, drivers: Drivers, hear: Callable[[Voice], None], version: str) -> None:
-    """Be the keeper of the container that the first message on `channel` names, to its end."""
-    fields = from_json(channel.receive(timeout=30.0).body)
+def make_ready(drivers: Drivers, hear: Callable[[Voice], None], version: str) -> Callable[[Channel], None]:
+    """A keeper without a container. What is answered makes it the keeper of the container that the first message on
+    a channel names, to its end."""
     loop = Loop(lambda error: hear_failure(keeper, error))
     keeper = Keeper(loop, drivers, hear, version)
-    keeper.watch(str(fields["id"]), str(fields["directory"]), channel.connection)
-    del fields
-    gc.freeze()
-    loop.run()
+
+    def keep(channel: Channel) -> None:
+        fields = from_json(channel.receive(timeout=30.0).body)
+        keeper.watch(str(fields["id"]), str(fields["directory"]), channel.connection)
+        loop.run()
+
+    return keep
 
 
 def hear_failure(keeper: Keeper, error: Exception) -> None:

@@ -25,7 +25,7 @@ from wherry.errors import to_wire
 from wherry.keeper import keeper as keepers
 from wherry.keeper.keeper import Voice
 from wherry.keeper.loop import READ, Loop
-from wherry.keeper.protocol import MESSAGE_LIMIT, Warm, from_json, parse, to_json
+from wherry.keeper.protocol import MESSAGE_LIMIT, Warm, from_json, parse, rehearse, to_json
 from wherry.linux import processes
 from wherry.linux.sockets import Channel
 from wherry.plugins import Driver, Resolved, load
@@ -95,16 +95,20 @@ class Launcher:
         self._stage = stage
         self._loop = Loop(self._failed)
         self._spare: tuple[int, Channel] | None = None
+        self._keepers: set[int] = set()
 
     def serve(self) -> None:
-        """Until the daemon is gone."""
-        self._loop.watch_children(_reap)
+        """Until the daemon is gone, and then until the last keeper is."""
+        self._loop.watch_children(self._reap)
         self._loop.watch(self._channel.connection.fileno(), READ, self._asked)
         self._fork_ahead()
         self._loop.run()
         if self._spare is not None:
             self._spare[1].close()  # it sees that, and ends
         self._channel.close()
+        while self._keepers:
+            # Others than keepers are orphans of one that was killed; init will have them.
+            self._keepers.discard(os.waitpid(-1, 0)[0])
 
     def _asked(self, events: int) -> None:
         try:
@@ -159,7 +163,15 @@ class Launcher:
             finally:
                 os._exit(status)
         theirs.close()
+        self._keepers.add(pid)
         self._spare = pid, Channel(ours, MESSAGE_LIMIT)
+
+    def _reap(self) -> None:
+        while self._keepers:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            self._keepers.discard(pid)
 
     def _failed(self, error: Exception) -> None:
         # The daemon sees its socket close, and starts another launcher for the next container.
@@ -169,11 +181,12 @@ class Launcher:
 def _wait_and_keep(channel: Channel, stage: Stage) -> None:
     """The life of a fork."""
     keepers.prepare()
+    keep = keepers.make_ready(stage.driver, stage.hear, stage.version)
     message = channel.receive()
     channel.close()
     connection = Channel(socket.socket(fileno=message.descriptors[0]), MESSAGE_LIMIT)
     try:
-        keepers.keep(connection, stage.driver, stage.hear, stage.version)
+        keep(connection)
     except Exception:
         confess(connection)
         raise
@@ -187,25 +200,6 @@ def confess(channel: Channel) -> None:
         pass  # nobody is there who could hear it
 
 
-def _reap() -> None:
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-
-
-def _stay() -> None:
-    """Collect what is left, until there is nobody any more."""
-    while True:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
-
-
 def main() -> None:
     descriptor = int(sys.argv[1])
     channel = Channel(socket.socket(fileno=descriptor), MESSAGE_LIMIT)
@@ -216,7 +210,6 @@ def main() -> None:
         confess(channel)
         raise
     Launcher(channel, stage).serve()
-    _stay()
 
 
 def _warm(channel: Channel) -> Stage:
@@ -244,6 +237,7 @@ def _warm(channel: Channel) -> Stage:
     channel.send(to_json({"ready": os.getpid(), "failed": failed, "seconds": seconds}), timeout=5.0)
     # What a keeper needs only now and then, and could not import any more once it is sealed.
     processes.boot_id()
+    rehearse()
     for encoding in ("ascii", "latin-1", "idna"):
         codecs.lookup(encoding)
     gc.collect()

@@ -40,7 +40,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from wherry.plugins import Resolved
-from wherry.spec.command import Command, Descriptor
+from wherry.spec.command import Command, Descriptor, Process
 from wherry.spec.log import LogContext
 
 PROTOCOL: Final = (1, 0)
@@ -154,6 +154,22 @@ def parse(value: Any, kind: type[Value]) -> Value:
 def plain(value: Any) -> Any:
     """A dataclass as dicts and lists, for a state that is to be compared or stored."""
     return dataclasses.asdict(value)
+
+
+def rehearse() -> None:
+    """Send and receive one of everything. What the JSON library learns about our types is learnt before the fork."""
+    resolved = Resolved(kind="exec", name="", module="", attribute="")
+    setup = Setup(
+        command=Command(id="", rootfs=0, process=Process(argv=("",))),
+        exec_driver=resolved,
+        log_driver=resolved,
+        log_context=LogContext(container_id="", container_name="", directory=Path()),
+        exit_path=Path(),
+        attachments=(Attached(descriptor=0),),
+    )
+    record = ExitRecord(code=0, signal=None, time_ns=0, boot_id="")
+    for value in (setup, Attached(descriptor=0), Process(argv=("",)), record):
+        parse(from_json(to_json(value)), type(value))
 
 
 def _encoded(value: Any) -> Any:

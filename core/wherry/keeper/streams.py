@@ -159,6 +159,11 @@ class Streams:
         """No client is there any more."""
         return not self._clients
 
+    @property
+    def quiet(self) -> bool:
+        """Every client that is still there has everything and was told the end."""
+        return all(client.parted for client in self._clients)
+
     def attach(self, wanted: Attached, descriptor: int, *, patience: float) -> None:
         """Take a client in; the descriptor is its own from here on."""
         keys = DetachKeys(parse_keys(wanted.detach_keys)) if self._tty else None
@@ -248,6 +253,9 @@ class Streams:
         self._laggards.discard(client)
         self.settle()
         self._left(why)
+
+    def parted(self, client: Client) -> None:
+        self._left("")
 
     def _roomy(self) -> None:
         for client in list(self._clients):

@@ -199,10 +199,13 @@ class House:
         self.events: dict[str, queue.Queue[Mapping[str, Any]]] = {}
         self.keepers = Keepers(root / "run", WARM, self._hear)
         self.pids: set[int] = set()
+        self.trouble: Exception | None = None
         self.launchers = [self.keepers.launcher_pid]
         self._sockets: list[socket.socket] = []
 
     def _hear(self, container_id: str, event: Mapping[str, Any]) -> None:
+        if self.trouble is not None:
+            raise self.trouble
         self.events.setdefault(container_id, queue.Queue()).put(event)
 
     def container(self) -> Watched:
