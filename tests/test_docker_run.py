@@ -184,8 +184,7 @@ def test_published_ports(daemon: Daemon) -> None:
     for url in ("http://127.0.0.1:8080/", f"http://{gateway}:8080/", f"http://{address}/"):
 
         def fetch(url: str = url) -> bool:
-            got = daemon.net.run("busybox", "wget", "-q", "-T", "3", "-O", "-", url)
-            return got.stdout.strip() == page
+            return daemon.net.fetch(url).strip() == page
 
         eventually(fetch, url)
     assert "8080->80/tcp" in daemon.ok("ps")

@@ -86,12 +86,7 @@ def test_paused_and_exec_after_a_crash(make_daemon: Callable[..., Daemon]) -> No
     assert daemon.inspect("frozen", "{{.State.Status}}") == "paused"
     daemon.ok("unpause", "frozen")
     assert daemon.ok("exec", "frozen", "echo", "in") == "in"
-    eventually(
-        lambda: (
-            daemon.net.run("busybox", "wget", "-q", "-T", "3", "-O", "-", "http://127.0.0.1:8081/").stdout
-            == "page\n"
-        )
-    )
+    eventually(lambda: daemon.net.fetch("http://127.0.0.1:8081/") == "page\n")
     ports = json.loads(daemon.ok("inspect", "--format", "{{json .NetworkSettings.Ports}}", "web"))
     assert ports["80/tcp"][0]["HostPort"] == "8081"
 

@@ -42,6 +42,8 @@ def main(settings: Settings) -> int:
         log.info("%s: leaving", signal.Signals(number).name)
         leave.set()
 
+    # The command line lets SIGPIPE end it; here a client that hangs up is none of our end.
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     with _pidfile(settings.pidfile), Engine(settings=settings) as engine:

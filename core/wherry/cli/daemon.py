@@ -81,7 +81,7 @@ def daemon(
 
     session: Session = context.obj
     given = {
-        name.replace("_", "-"): value for name, value in context.params.items() if value not in (None, [])
+        name.replace("_", "-"): value for name, value in context.params.items() if value not in (None, [], ())
     }
     for name in ("config-file", "validate", "host"):
         given.pop(name, None)

@@ -28,6 +28,7 @@ from wherry.lifecycle import command as commands
 from wherry.lifecycle import defaults, naming, rootfs
 from wherry.lifecycle.descriptors import Descriptors
 from wherry.lifecycle.ports import wished
+from wherry.lifecycle.remove import purge
 from wherry.lifecycle.waiting import settle
 from wherry.linux import mountinfo, mounts, paths
 from wherry.logs.options import delivery, driver_options
@@ -118,7 +119,10 @@ def _failed(house: House, container: Container, error: Exception) -> None:
     container.move(Move.FAILED, exit_code=code, error=str(error), finished_at=now())
     container.save(synced=False)
     house.tell(container, "die", exitCode=str(code))
-    settle(container, code, str(error))
+    if container.host_config.auto_remove:
+        purge(house, container, volumes=True)
+    else:
+        settle(container, code, str(error))
 
 
 def _hang_up(container: Container) -> None:
