@@ -59,6 +59,8 @@ _X32_BIT: Final = 0x40000000
 _NATIVE: Final = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}.get(os.uname().machine, "")
 _GO_NAME: Final = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "")
 _UNKNOWN: Final = -1
+_OPTIMIZE: Final = 8
+"""SCMP_FLTATR_CTL_OPTIMIZE; libseccomp before 2.5 refuses it, and makes a list."""
 _LARGEST: Final = 1 << 20
 """Bytes of a profile; Docker's default has 13,000."""
 
@@ -135,6 +137,8 @@ def _compile(profile: Mapping[str, Any], held: frozenset[str]) -> bytes:
     if not context:
         raise ValueError(f"libseccomp refuses the default action {profile.get('defaultAction')}")
     try:
+        # Ordered as a tree: the kernel asks the filter about each system call when it is set, 0.8 ms for a list.
+        library.seccomp_attr_set(context, _OPTIMIZE, 2)
         architectures = _architectures(profile)
         for name in architectures:
             if name != _NATIVE:
@@ -304,6 +308,7 @@ def _library() -> Any:
     library.seccomp_init.argtypes = [c_uint32]
     library.seccomp_release.argtypes = [c_void_p]
     library.seccomp_release.restype = None
+    library.seccomp_attr_set.argtypes = [c_void_p, c_int, c_uint32]
     library.seccomp_arch_add.argtypes = [c_void_p, c_uint32]
     library.seccomp_syscall_resolve_name.argtypes = [c_char_p]
     library.seccomp_syscall_resolve_name_arch.argtypes = [c_uint32, c_char_p]

@@ -106,8 +106,8 @@ class Blob:
         lsm_file, lsm_value = _label(process)
         label = (data.string(lsm_file), data.string(lsm_value)) if lsm_file else (0, 0)
         lists = (
-            *data.list("=I", identity.groups),
-            *data.list("=i", self.tasks),
+            *data.list("I", identity.groups),
+            *data.list("i", self.tasks),
             *data.limits(process),
             *data.raw(self.filter, 8),
             *data.strings(process.argv, end=True),
@@ -115,8 +115,8 @@ class Blob:
             *data.strings(paths, end=False),
             *data.pairs("=II", ((data.string(target), attributes) for target, attributes in self.procs)),
             *data.pairs("=iI", ((fd, data.string(target)) for fd, target in self.attach)),
-            *data.list("=I", [data.string(path) for path in self.masked]),
-            *data.list("=I", [data.string(path) for path in self.readonly]),
+            *data.list("I", [data.string(path) for path in self.masked]),
+            *data.list("I", [data.string(path) for path in self.readonly]),
         )
         sets = process.capabilities
         try:
@@ -157,7 +157,7 @@ class Blob:
 
 
 class _Data:
-    """Everything of variable length, behind the head, at multiples of 8; offsets count from the head's first byte."""
+    """Everything of variable length, behind the head, lists at multiples of 8; offsets count from the head's first byte."""
 
     def __init__(self) -> None:
         self.bytes = bytearray(_HEAD.size)
@@ -174,18 +174,14 @@ class _Data:
             raise InvalidRequest(f"{text!r} holds a NUL, which no argument, name or path may")
         offset = len(self.bytes)
         self.bytes += encoded + b"\0"
-        self._settle()
         return offset
-
-    def _settle(self) -> None:
-        self.bytes += b"\0" * (-len(self.bytes) % 8)
 
     def raw(self, content: bytes, size: int) -> tuple[int, int]:
         return self._finish(content, len(content) // size)
 
     def list(self, item: str, values: Iterable[int]) -> tuple[int, int]:
-        packed = [struct.pack(item, value) for value in values]
-        return self._finish(b"".join(packed), len(packed))
+        found = list(values)
+        return self._finish(struct.pack(f"={len(found)}{item}", *found), len(found))
 
     def pairs(self, item: str, values: Iterable[tuple[int, int]]) -> tuple[int, int]:
         packed = [struct.pack(item, *pair) for pair in values]
@@ -207,9 +203,7 @@ class _Data:
         return self._finish(b"".join(packed), len(packed))
 
     def _finish(self, content: bytes, count: int) -> tuple[int, int]:
-        offset = self._add(content)
-        self._settle()
-        return offset, count
+        return self._add(content), count
 
 
 def _label(process: Process) -> tuple[str, str]:

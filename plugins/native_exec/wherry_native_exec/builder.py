@@ -31,13 +31,12 @@ _MODES: Final = {"own": Mode.OWN, "host": Mode.HOST, "joined": Mode.JOINED}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What the keeper made ready for the builder. Descriptors are the keeper's; the builder's copies end with it."""
+    """What the keeper knows before it forks. Descriptors are the keeper's; the builder's copies end with it."""
 
     command: Command
     stdio: Stdio
     group: cgroups.Cgroup
-    entrance: cgroups.Entrance
-    program: int
+    """Not made yet: the keeper does that meanwhile."""
     filter: bytes
     may_clone: bool
     usable: int
@@ -67,6 +66,7 @@ def _build(plan: Plan, end: socket.socket) -> NoReturn:
 
     mounts.mount("", "/", flags=mounts.MS_SLAVE | mounts.MS_REC)
     mounts.move_mount(command.rootfs, "/")
+    means = line.receive_means(end)
     tree = Tree(command.rootfs)
     host_cgroup = command.namespaces.cgroup.kind == "host"
     for wanted in command.mounts:
@@ -95,8 +95,8 @@ def _build(plan: Plan, end: socket.socket) -> NoReturn:
         streams=streams,
         proc=host_proc,
         target=-1 if pid_namespace is None else pid_namespace,
-        tasks=plan.entrance.tasks,
-        into=-1 if plan.entrance.into is None else plan.entrance.into,
+        tasks=means.entrance.tasks,
+        into=-1 if means.entrance.into is None else means.entrance.into,
         filter=plan.filter,
         procs=tree.procs,
         attach=tree.late,
@@ -109,7 +109,7 @@ def _build(plan: Plan, end: socket.socket) -> NoReturn:
     for fd in (packed, *inherited(blob)):
         os.set_inheritable(fd, True)
     name = ("/sbin/docker-init", "--", *process.argv) if command.init else ("wherry-init",)
-    os.execve(plan.program, name, {"W": str(packed)})
+    os.execve(means.program, name, {"W": str(packed)})
 
 
 def _enter_namespaces(command: Command) -> None:

@@ -97,10 +97,10 @@ def join(
         always.callback(os.close, packed)
         executable = program.sealed()
         always.callback(os.close, executable)
-        helper = _spawn(executable, packed, blob)
-        theirs.close()  # or the end of the line would never be heard
         line = Line(ours, process.argv[0], process.cwd, "/" not in process.argv[0])
-        _wait(line, helper)
+        line.helpers.append(_spawn(executable, packed, blob))
+        theirs.close()  # or the end of the line would never be heard
+        _wait(line)
         undo.pop_all()
     assert line.pid is not None
     # The exec's state is its own: the container's cgroup, and this process's number.
@@ -117,21 +117,14 @@ def _spawn(executable: int, packed: int, blob: Blob) -> int:
     )
 
 
-def _wait(line: Line, helper: int) -> None:
+def _wait(line: Line) -> None:
     """Until the process is at its barrier. On an error all that was made is dead and reaped."""
     try:
         line.until_ready(_TIMEOUT)
     except BaseException:
-        for pid in (helper, *line.helpers, line.pid):
-            if pid is not None:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-        line.drain()
-        reap([helper, *line.helpers, *([line.pid] if line.pid is not None else [])])
+        end_all(line, timeout=1.0)
         raise
-    reap([helper, *line.helpers])
+    reap(line)
 
 
 def _namespaces(command: Command) -> int:
@@ -143,11 +136,25 @@ def _namespaces(command: Command) -> int:
     return flags
 
 
-def reap(pids: list[int]) -> None:
-    """Wait for children that end by themselves or were killed; one that somebody else reaped is no error."""
-    for pid in pids:
+def end_all(line: Line, timeout: float | None = None) -> None:
+    """End all children that the line names or will name, and reap them.
+
+    What waits at the barrier or for means ends by hearing nobody; the rest is killed. With `timeout` (seconds) somebody
+    who cannot even die, in a frozen cgroup, is left to do so later.
+    """
+    for pid in (*line.helpers, *([] if line.pid is None else [line.pid])):
+        os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is nobody else's
+    if line.drain(timeout):
+        if line.pid is not None:
+            line.helpers.append(line.pid)
+        reap(line)
+
+
+def reap(line: Line) -> None:
+    """Wait for the helpers, which end by themselves or were killed; one that somebody else reaped is no error."""
+    while line.helpers:
         try:
-            os.waitpid(pid, 0)
+            os.waitpid(line.helpers.pop(), 0)
         except ChildProcessError:
             pass
 

@@ -31,6 +31,7 @@ from wherry.errors import (
     from_wire,
     to_wire,
 )
+from wherry.linux.cgroups import Entrance
 
 _REPORT: Final = struct.Struct("=IiIi")
 _LARGEST: Final = 65536
@@ -108,12 +109,21 @@ class Line:
         finally:
             self.socket.close()
 
-    def drain(self) -> None:
-        """After a failure: hear who else is to be waited for, until the other ends are closed."""
+    def drain(self, timeout: float | None = None) -> bool:
+        """After a failure: say no more, and hear who else is to be waited for. False: not silent after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # nobody is there
         while True:
+            if deadline is not None:
+                left = max(deadline - time.monotonic(), 0)
+                if not select.select([self.socket], [], [], left)[0]:
+                    return False
             try:
                 if not self._hear():
-                    return
+                    return True
             except WherryError:
                 continue  # the first error is the one to tell
 
@@ -180,6 +190,31 @@ def tell_error(end: socket.socket, error: BaseException) -> None:
     wire = to_wire(error)
     wire["message"] = wire["message"][: _LARGEST // 8]
     end.send(b"J" + json.dumps(wire).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a builder needs for its last steps: the program to execute, and the ways into the cgroup."""
+
+    program: int
+    entrance: Entrance
+
+
+def send_means(keepers_end: socket.socket, means: Means) -> None:
+    """Hand a builder its means: the keeper makes them while the builder makes namespaces."""
+    into = [] if means.entrance.into is None else [means.entrance.into]
+    flags = bytes([ord("C"), len(into)])
+    socket.send_fds(keepers_end, [flags], [means.program, *into, *means.entrance.tasks])
+
+
+def receive_means(end: socket.socket) -> Means:
+    """Wait for the keeper's word that the cgroup is there. The descriptors are this process's."""
+    data, descriptors, _, _ = socket.recv_fds(end, 2, 64)
+    if not data:
+        raise StartFailed("the start was given up")
+    program, *rest = descriptors
+    into = rest.pop(0) if data[1] else None
+    return Means(program, Entrance(tasks=tuple(rest), into=into))
 
 
 def tell_descriptors(end: socket.socket, terminal: int | None, devpts: int | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import socket
 from contextlib import ExitStack
 
@@ -14,34 +13,60 @@ from wherry.spec.command import Command
 from wherry.spec.exec import Started, Stdio
 from wherry_native_exec import builder, program
 from wherry_native_exec.filters import Filters, allows_clone
-from wherry_native_exec.joining import Held, reap, usable_capabilities
-from wherry_native_exec.line import Line
+from wherry_native_exec.joining import Held, end_all, reap, usable_capabilities
+from wherry_native_exec.line import Line, Means, send_means
 
 
 def start(command: Command, stdio: Stdio, filters: Filters) -> tuple[Started, Held, list[str]]:
     """Make a container up to its barrier: (what the keeper gets, what later execs need, warnings)."""
     chosen = filters.of(command.process)
     group = cgroups.at(command.cgroup)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    plan = builder.Plan(
+        command=command,
+        stdio=stdio,
+        group=group,
+        filter=chosen,
+        may_clone=allows_clone(chosen),
+        usable=usable_capabilities(),
+        keeper=os.getpid(),
+    )
+    child = os.fork()
+    if child == 0:
+        gc.disable()
+        ours.close()
+        builder.run(plan, theirs)
+    theirs.close()
+    line = Line(ours, command.process.argv[0], command.process.cwd, "/" not in command.process.argv[0])
+    line.helpers.append(child)
     with ExitStack() as undo:
-        undo.callback(_remove, group)
+        undo.callback(ours.close)
+        # Undone last: a builder that still lived could come into a cgroup while it is being removed.
+        undo_cgroup = undo.enter_context(ExitStack())
+        undo.callback(_end, line)
         _create(group)
+        undo_cgroup.callback(_remove, group)
+        # The builder makes its namespaces meanwhile.
         warnings = _limit(group, command)
-        line, pid = _spawn(command, stdio, group, chosen, undo)
+        _send_means(line, group)
+        line.until_ready()
+        reap(line)
+        assert line.pid is not None
         held = Held(
             command=command,
             root=os.dup(command.rootfs),
             devpts=line.devpts,
-            process=os.pidfd_open(pid),
+            process=os.pidfd_open(line.pid),
         )
         state = {
             "id": command.id,
-            "pid": pid,
-            "start_time": processes.start_time(pid),
+            "pid": line.pid,
+            "start_time": processes.start_time(line.pid),
             "boot_id": processes.boot_id(),
             "cgroup": group.path,
         }
         undo.pop_all()
-    started = Started(pid=pid, watch=pid, state=state, release=line.go, console=line.terminal)
+    started = Started(pid=line.pid, watch=line.pid, state=state, release=line.go, console=line.terminal)
     return started, held, warnings + line.warnings
 
 
@@ -68,49 +93,26 @@ def _limit(group: cgroups.Cgroup, command: Command) -> list[str]:
     return [f"this kernel has no {file}; that limit is not applied" for file in missing]
 
 
-def _spawn(
-    command: Command, stdio: Stdio, group: cgroups.Cgroup, chosen: bytes, undo: ExitStack
-) -> tuple[Line, int]:
-    """Fork the builder and wait for process 1. On an error all that was forked is dead and reaped."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    line = Line(ours, command.process.argv[0], command.process.cwd, "/" not in command.process.argv[0])
+def _send_means(line: Line, group: cgroups.Cgroup) -> None:
     entrance = group.entrance()
-    program_fd = program.sealed()
-    plan = builder.Plan(
-        command=command,
-        stdio=stdio,
-        group=group,
-        entrance=entrance,
-        program=program_fd,
-        filter=chosen,
-        may_clone=allows_clone(chosen),
-        usable=usable_capabilities(),
-        keeper=os.getpid(),
-    )
     try:
-        child = os.fork()
-        if child == 0:
-            gc.disable()
-            builder.run(plan, theirs)
+        executable = program.sealed()
+        try:
+            send_means(line.socket, Means(executable, entrance))
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the builder failed; why, is on the line
+        finally:
+            os.close(executable)
     finally:
-        theirs.close()
         entrance.close()
-        os.close(program_fd)
-    undo.callback(ours.close)
-    try:
-        line.until_ready()
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        group.kill()
-        line.drain()
-        for fd in (line.terminal, line.devpts):
-            if fd is not None:
-                os.close(fd)
-        reap([child, *line.helpers, *([line.pid] if line.pid is not None else [])])
-        raise
-    reap([child, *line.helpers])
-    assert line.pid is not None
-    return line, line.pid
+
+
+def _end(line: Line) -> None:
+    """Kill and reap whoever is on the other end of the line."""
+    end_all(line)
+    for fd in (line.terminal, line.devpts):
+        if fd is not None:
+            os.close(fd)
 
 
 def _remove(group: cgroups.Cgroup) -> None:
