@@ -68,6 +68,7 @@ class Reader:
     def __init__(self, archive: BinaryIO) -> None:
         self._archive = archive
         self._buffer: bytes | memoryview = b""
+        self._fetched = 0
         self._left = 0  # of the present entry's data in the archive
         self._padding = 0
         self._entry: Entry | None = None
@@ -95,12 +96,21 @@ class Reader:
                 length -= len(chunk)
                 self._left -= len(chunk)
 
+    @property
+    def offset(self) -> int:
+        """Where in the archive the content of the present entry begins, before any of it was asked for."""
+        return self._fetched - len(self._buffer)
+
     # -- the stream
+
+    def _fetch(self) -> None:
+        self._buffer = self._archive.read(CHUNK)
+        self._fetched += len(self._buffer)
 
     def _some(self, most: int) -> bytes | memoryview:
         """At least one byte, at most `most`."""
         if not self._buffer:
-            self._buffer = self._archive.read(CHUNK)
+            self._fetch()
             if not self._buffer:
                 raise self._fault("the archive ends in the middle of")
         if len(self._buffer) <= most:
@@ -121,12 +131,18 @@ class Reader:
         return b"".join(parts)
 
     def _skip(self, size: int) -> None:
+        if size > len(self._buffer) + CHUNK and self._archive.seekable():
+            # Stop short of the end, so that an archive which is cut off there is still noticed.
+            ahead = size - len(self._buffer) - 1
+            self._archive.seek(ahead, os.SEEK_CUR)
+            self._fetched += ahead
+            self._buffer, size = b"", 1
         while size > 0:
             size -= len(self._some(size))
 
     def _at_end(self) -> bool:
         if not self._buffer:
-            self._buffer = self._archive.read(CHUNK)
+            self._fetch()
         return not self._buffer
 
     def _fault(self, text: str, name: str = "") -> BadArchive:

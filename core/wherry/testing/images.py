@@ -2,7 +2,7 @@
 
     docker import - busybox < busybox_tar()
 
-The bytes are the same on every call on one machine, so that the image has one id however often it is imported.
+The bytes are the same on every call on one machine: one layer, however often it is imported.
 """
 
 from __future__ import annotations
