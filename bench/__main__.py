@@ -62,13 +62,16 @@ def main() -> int:
     rows: list[Row] = []
     failures: list[str] = []
     started = time.monotonic()
+    load = os.getloadavg()[0]
     try:
         with _directory(options.directory) as directory:
             _measure(options, directory, rows, failures)
     except KeyboardInterrupt:
         failures.append("interrupted: what follows is what was measured until then")
     if rows:
-        print(f"\n{_machine()}; {time.monotonic() - started:.0f} s\n\n{table(rows)}\n")
+        print(
+            f"\n{_machine()}; load {load:.1f} at the start; {time.monotonic() - started:.0f} s\n\n{table(rows)}\n"
+        )
         print("wherry, peer: the median, or the figure itself. high: the 95th percentile, or as said.")
         print("×: how many times better wherry is; below 1 the peer wins.")
     for failure in failures:

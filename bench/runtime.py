@@ -18,6 +18,9 @@ from bench.figures import Row, compared
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 WARM: Final = 3
 
+WITH: Final = " run"
+WITHOUT: Final = " run, no seccomp"
+
 # crun 1.8 refuses a host with both hierarchies of cgroups: in its own mount namespace the newer one is not there.
 ONE_HIERARCHY: Final = "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi"
 
@@ -68,7 +71,7 @@ def runtimes(directory: Path, rounds: int) -> list[Row]:
     path = "/usr/bin:/usr/sbin:/usr/local/bin"
     found = [name for name in ("crun", "runc") if shutil.which(name, path=path)]
     samples: dict[str, list[float]] = {
-        name: [] for name in ["wherry", *found, *(f"{n}, no seccomp" for n in found)]
+        name: [] for name in ["wherry", *(name + kind for name in found for kind in (WITH, WITHOUT))]
     }
     whole, plain = bundle.make(directory / "bundle"), bundle.make(directory / "plain", with_seccomp=False)
     with (
@@ -79,14 +82,14 @@ def runtimes(directory: Path, rounds: int) -> list[Row]:
         for number in range(-WARM, rounds):
             turn = [("wherry", engine, "run")]
             for name in found:
-                turn += [(name, equal, name), (f"{name}, no seccomp", without, name)]
+                turn += [(name + WITH, equal, name), (name + WITHOUT, without, name)]
             for who, worker, what in turn if number % 2 else reversed(turn):
                 seconds = worker.run(what)
                 if number >= 0:
                     samples[who].append(seconds)
     ours = samples.pop("wherry")
     return [
-        compared("engine: create, start, wait, remove; none", f"{name} run", ours, theirs)
+        compared("engine: create, start, wait, remove; none", name, ours, theirs)
         for name, theirs in samples.items()
         if statistics.median(theirs)
     ]

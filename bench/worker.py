@@ -56,6 +56,7 @@ def _engine(root: Path) -> None:
         data_root=root,
         exec_root=Path("/run/wherry-bench"),
         bridge="none",
+        ip_forward=False,
         cgroup_parent=f"/{CGROUP}/engine",
     )
     with Engine(settings=settings) as engine:
