@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from wherry.errors import to_wire
-from wherry.keeper import keeper as keepers
-from wherry.keeper.keeper import Voice
+from wherry.keeper.birth import prepare
+from wherry.keeper.keeper import Voice, make_ready
 from wherry.keeper.loop import READ, Loop
 from wherry.keeper.protocol import MESSAGE_LIMIT, Warm, from_json, parse, rehearse, to_json
 from wherry.linux import processes
@@ -180,8 +180,8 @@ class Launcher:
 
 def _wait_and_keep(channel: Channel, stage: Stage) -> None:
     """The life of a fork."""
-    keepers.prepare()
-    keep = keepers.make_ready(stage.driver, stage.hear, stage.version)
+    prepare()
+    keep = make_ready(stage.driver, stage.hear, stage.version)
     message = channel.receive()
     channel.close()
     connection = Channel(socket.socket(fileno=message.descriptors[0]), MESSAGE_LIMIT)

@@ -31,7 +31,6 @@ carry `seen`, a number that the daemon says back.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -149,11 +148,6 @@ def from_json(body: bytes) -> dict[str, Any]:
 def parse(value: Any, kind: type[Value]) -> Value:
     """The typed value that `to_json` wrote; ValueError says where it is wrong."""
     return msgspec.convert(value, kind, dec_hook=_decoded)
-
-
-def plain(value: Any) -> Any:
-    """A dataclass as dicts and lists, for a state that is to be compared or stored."""
-    return dataclasses.asdict(value)
 
 
 def rehearse() -> None:
