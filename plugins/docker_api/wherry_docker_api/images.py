@@ -54,7 +54,7 @@ async def create(call: Call) -> Answer:
     """`docker import`; a pull is refused so that `docker run` of an image that is not here says what to do."""
     query = call.query
     if image := query.text("fromImage"):
-        reference = _joined(image, query.text("tag"))
+        reference = _joined(_familiar(image), query.text("tag", "latest"))
         raise Unsupported(
             f'image "{reference}" is not here, and this engine cannot pull from a registry yet: '
             "bring it with `docker load` or `docker import`"
@@ -125,6 +125,11 @@ def _remove_wholly(engine: Engine, image: ImageView) -> list[Mapping[str, str]]:
 
 def _reference(call: Call) -> str:
     return _joined(call.query.text("repo"), call.query.text("tag"))
+
+
+def _familiar(name: str) -> str:
+    """`docker.io/library/busybox` → `busybox`: new clients send whole names."""
+    return name.removeprefix("docker.io/").removeprefix("library/")
 
 
 def _joined(repository: str, tag: str) -> str:

@@ -49,7 +49,7 @@ class Connection:
     ) -> None:
         self.socket, self.loop, self.uid, self.pid = sock, loop, uid, pid
         self.headers = tuple(headers)
-        self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
+        self.h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT - 1)
         self.handed_over = False
         self.idle = True
         """No request is being answered: closing the connection now hurts nobody."""
@@ -271,7 +271,9 @@ class Exchange:
 
 
 def _malformed(error: h11.RemoteProtocolError) -> Malformed:
-    return Malformed(f"the request is no valid HTTP: {error}", error.error_status_hint)
+    # h11 has 501 for what it does not know of HTTP; it is the client's fault all the same.
+    status = error.error_status_hint if error.error_status_hint < 500 else 400
+    return Malformed(f"the request is no valid HTTP: {error}", status)
 
 
 def _data(data: bytes | None) -> bytes:
