@@ -54,6 +54,8 @@ class Start:
     descriptors: Descriptors
     root: int = -1
     connection: Connection | None = None
+    sockets: tuple[int, ...] = ()
+    """Positions of the descriptors that hold the published ports."""
     linked: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     mounts: list[Mount] = field(default_factory=list)
@@ -183,6 +185,8 @@ def network(begun: Start, undo: Undo) -> None:
     )
     undo.add(house.networks.release, connection)
     begun.connection = connection
+    # Owned by the start from here on: a failure closes them, the keeper holds its own copies.
+    begun.sockets = tuple(begun.descriptors.add(number) for number in connection.sockets)
 
 
 def hosts(begun: Start, undo: Undo) -> None:
@@ -423,11 +427,11 @@ def write_run(house: House, container: Container, begun: Run) -> None:
 def _setup(begun: Start) -> Setup:
     house, container = begun.house, begun.container
     config, host = container.record.config, container.host_config
-    assert begun.command is not None and begun.log_context is not None and begun.connection is not None
+    assert begun.command is not None and begun.log_context is not None
     log_driver = house.log_driver(container)
     how = delivery(host.log_config.config or {})
     held = [begun.descriptors.lend(begun.root)]
-    held += [begun.descriptors.add(number) for number in begun.connection.sockets]
+    held += begun.sockets
     waiting, container.pending = container.pending, []
     attachments = tuple(attached(client, begun.descriptors.add(client.descriptor)) for client in waiting)
     return Setup(

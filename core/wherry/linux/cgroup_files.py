@@ -135,12 +135,14 @@ def checked(path: str) -> str:
 
 # ---- files ---------------------------------------------------------------------------------------------------------
 def write(path: str, text: str) -> None:
-    """One write(2) to a control file; the error names file and value."""
+    """One write(2) to a control file; the error names file and value. FileNotFoundError: the cgroup is gone."""
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
     except OSError as error:
-        raise OSError(error.errno, f"{os.strerror(error.errno or 0)} (writing {text!r})", path) from None
+        # ENODEV: it was removed between open and write.
+        number = errno.ENOENT if error.errno == errno.ENODEV else error.errno
+        raise OSError(number, f"{os.strerror(error.errno or 0)} (writing {text!r})", path) from None
     finally:
         os.close(fd)
 
