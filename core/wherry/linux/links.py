@@ -11,6 +11,7 @@ import ipaddress
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,9 +34,10 @@ _NEWROUTE, _GETROUTE = 24, 26
 _DELNEIGH: Final = 29
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
-_IFLA_PROTINFO, _IFLA_ALIAS, _IFLA_NET_NS_FD = 12, 20, 28
+_IFLA_PROTINFO, _IFLA_OPERSTATE, _IFLA_ALIAS, _IFLA_NET_NS_FD = 12, 16, 20, 28
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA, _VETH_INFO_PEER = 1, 2, 4, 5, 1
 _BRPORT_STATE, _BRPORT_HAIRPIN, _BRPORT_ISOLATED = 1, 4, 33
+_BR_NF_CALL_IPTABLES: Final = 36
 _AF_BRIDGE: Final = 7
 IFF_UP: Final = 1
 
@@ -59,6 +61,8 @@ class Link:
     mtu: int
     master: int
     up: bool
+    running: bool = False
+    """Whether it is up with a carrier, and the kernel has taken note of that: before, what is sent by it is lost."""
     alias: str = ""
     forwarding: bool = False
     """For a bridge's port: whether it lets packets through. A new one does as soon as the kernel saw its carrier."""
@@ -146,6 +150,15 @@ def create_veth(
     nl.request(_NEWLINK, body + _info("veth", data), CREATE | EXCL)
 
 
+def filter_bridged(nl: Netlink, index: int) -> None:
+    """Have the host's firewall see what passes between the ports of this bridge, whatever the host's default is.
+
+    EOPNOTSUPP or no effect where br_netfilter is not loaded.
+    """
+    data = attribute(_INFO_DATA | NESTED, byte(_BR_NF_CALL_IPTABLES, 1))
+    nl.request(_NEWLINK, _LINK.pack(0, 0, index, 0, 0) + _info("bridge", data))
+
+
 def delete(nl: Netlink, index: int) -> None:
     """Remove a link; already gone is success. Waits 30 ms and more for the kernel's readers."""
     try:
@@ -171,16 +184,16 @@ def enslave(nl: Netlink, index: int, master: int) -> None:
     nl.request(_SETLINK, _LINK.pack(0, 0, index, 0, 0) + number(_IFLA_MASTER, master))
 
 
-def wait_forwarding(nl: Netlink, name: str, timeout: float = 1.0) -> bool:
-    """Wait until a bridge's port lets packets through; false if it does not in time (seconds).
+def wait_until(nl: Netlink, name: str, ready: Callable[[Link], bool], timeout: float = 1.0) -> bool:
+    """Wait until a link is as wanted: `forwarding` or `running`; false if it is not in time (seconds).
 
-    The kernel notices a new link's carrier a little later, and a first packet lost costs its sender a whole second.
-    Since 6.8 asking for the link makes it notice at once; before, it takes a few milliseconds.
+    The kernel takes note of a link's carrier a little later, and a first packet lost costs its sender a whole second.
+    Since 6.8 asking for the link makes it take note at once; before, it takes a few milliseconds.
     """
     deadline = time.monotonic() + timeout
     while True:
         link = find(nl, name)
-        if link is None or link.forwarding:
+        if link is None or ready(link):
             return link is not None
         if time.monotonic() > deadline:
             return False
@@ -316,6 +329,7 @@ def _link(body: bytes) -> Link:
         mtu=struct.unpack("=I", fields[_IFLA_MTU])[0] if _IFLA_MTU in fields else 0,
         master=struct.unpack("=I", fields[_IFLA_MASTER])[0] if _IFLA_MASTER in fields else 0,
         up=bool(flags & IFF_UP),
+        running=fields.get(_IFLA_OPERSTATE, b"") == b"\x06",
         alias=_string(fields.get(_IFLA_ALIAS)),
         forwarding=port.get(_BRPORT_STATE, b"")[:1] == b"\x03",
     )

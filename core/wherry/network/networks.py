@@ -17,6 +17,7 @@ from wherry.network import host
 from wherry.network.connection import Connection, ConnectRequest, NetworkSettings
 from wherry.network.connections import Connections
 from wherry.network.firewall.firewall import Firewall, choose
+from wherry.network.firewall.watch import Watch
 from wherry.network.places import Places, refuse_members, refuse_predefined
 from wherry.network.ports import Ports, PortWish
 from wherry.network.sandboxes import Sandboxes
@@ -62,6 +63,7 @@ class Networks:
             firewall=self._firewall,
             log=log,
         )
+        self._watch: Watch | None = None
         self._lock = threading.Lock()
 
     # ---- The engine's life
@@ -79,6 +81,8 @@ class Networks:
         mended += self._remove_strays()
         self._sandboxes.start()
         self._wiring.start()
+        if self._firewall.active:
+            self._watch = Watch(self._look_after_firewall, told=self._firewall.name == "nftables")
         return mended
 
     def mend(self) -> builtins.list[str]:
@@ -87,6 +91,9 @@ class Networks:
 
     def close(self) -> None:
         """Let go; what containers use stays in the kernel, for the next engine on this root."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         self._sandboxes.close()
         self._wiring.close()
         self._firewall.close()
@@ -170,6 +177,13 @@ class Networks:
     def release(self, connection: Connection) -> None:
         """Undo `connect`; already released is success. Quick: the slow parts happen behind."""
         self._connections.release(connection)
+
+    def _look_after_firewall(self) -> None:
+        try:
+            if self._firewall.mend():
+                self._log.warning("somebody took the firewall's rules away: they are there again")
+        except WherryError as error:
+            self._log.error(f"the firewall's rules are gone and cannot be written again: {error}")
 
     # ---- Setting up
 

@@ -25,7 +25,7 @@ from wherry.spec import hookimpl
 from wherry.spec.network import Desired, Endpoint, Joined, Network, Sandbox, SandboxPlan, Subnet
 from wherry.spec.services import Services
 
-_BRIDGED_TRAFFIC_IS_FILTERED: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+_FILTERED_BY_DEFAULT: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
 class BridgeNetwork:
@@ -148,6 +148,8 @@ class BridgeNetwork:
                 if ":" not in address:
                     links.delete_address(nl, bridge.index, address, prefix)
                     mended.append(f"took the address {address}/{prefix} from the bridge {bridge.name}")
+        if not network.icc and _bridged_traffic_is_filtered(network):
+            links.filter_bridged(nl, bridge.index)
         if not bridge.up:
             links.set_up(nl, bridge.index)
         return mended
@@ -156,14 +158,18 @@ class BridgeNetwork:
         if endpoint.ipv4:
             # Somebody else may have had this address a moment ago.
             links.forget_neighbour(nl, bridge.index, endpoint.ipv4)
-        hairpin = _bridged_traffic_is_filtered()
-        if hairpin or not network.icc:
+        filtered = _bridged_traffic_is_filtered(network)
+        if filtered or not network.icc:
             link = links.find(nl, name)
             if link is not None:
                 # When bridged frames pass the firewall, a container that calls its own published port is answered
-                # through the port that it came from. Isolated ports reach the host, and not each other.
-                links.set_port(nl, link.index, hairpin=hairpin, isolated=not network.icc)
-        if not links.wait_forwarding(nl, name):
+                # through the port that it came from, and icc is the firewall's. When they do not, ports are isolated:
+                # they reach the host, and not each other.
+                links.set_port(nl, link.index, hairpin=filtered, isolated=not network.icc and not filtered)
+        ready = links.wait_until(nl, name, lambda port: port.forwarding)
+        if ready and not bridge.running:  # its first port
+            ready = links.wait_until(nl, bridge.name, lambda link: link.running)
+        if not ready:
             self._log.warning(f"the port {name} of bridge {bridge.name} is not forwarding yet")
 
     def _remove(self, nl: Netlink, name: str) -> None:
@@ -216,9 +222,10 @@ def _bridge_mac(network_id: str) -> str:
     return "02:42:" + ":".join(f"{part:02x}" for part in digest[:4])
 
 
-def _bridged_traffic_is_filtered() -> bool:
+def _bridged_traffic_is_filtered(network: Network) -> bool:
+    """Whether what passes between two ports of the network's bridge is seen by the host's firewall."""
     try:
-        return _BRIDGED_TRAFFIC_IS_FILTERED.read_text().strip() == "1"
+        return _FILTERED_BY_DEFAULT.read_text().strip() == "1" or not network.icc
     except OSError:
         return False  # br_netfilter is not loaded
 
