@@ -22,7 +22,15 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from wherry.errors import Conflict, InvalidRequest, NameInUse, NotFound, NotModified, Unsupported
+from wherry.errors import (
+    CommandNotFound,
+    Conflict,
+    InvalidRequest,
+    NameInUse,
+    NotFound,
+    NotModified,
+    Unsupported,
+)
 from wherry.spec.container import (
     Config,
     ContainerView,
@@ -482,9 +490,16 @@ class MemoryEngine:
         request = view.request
         if request.cmd[0] == "missing":
             self.execs[exec_id] = replace(view, exit_code=127)
+            error = CommandNotFound('exec: "missing": executable file not found in $PATH')
+            if attachment is not None:
+                with socket.socket(fileno=attachment.descriptor) as sock:
+                    said = f"{error}\r\n".encode()
+                    sock.sendall(struct.pack(">BxxxI", 1, len(said)) + said)
+            raise error
+        if request.cmd[0] == "refused":
             if attachment is not None:
                 os.close(attachment.descriptor)
-            raise NotFound("program", "missing", 'exec: "missing": executable file not found in $PATH')
+            raise Conflict("it stopped in between")
         clients = [attachment] if attachment else []
 
         def ended(code: int) -> None:

@@ -121,8 +121,18 @@ def test_exec(raw: Raw) -> None:
     assert run_exec(raw, "sh", "-c", "echo x; exit 7") == ([(1, b"x\n")], 7)
     assert run_exec(raw, "cat", AttachStdin=True) == ([(1, b"in\n")], 0)
     frames, code = run_exec(raw, "missing")
-    assert code == 127
-    assert b"executable file not found" in frames[0][1]
+    assert (frames, code) == ([(1, b'exec: "missing": executable file not found in $PATH\r\n')], 127)
+
+
+def test_exec_that_is_refused_late(raw: Raw) -> None:
+    """After the head the stream is the only place for an error."""
+    create(raw, "host", "sleep", "60")
+    start(raw, "host")
+    exec_id = raw.ask("POST", "/containers/host/exec", {"Cmd": ["refused"], "AttachStdout": True}).json["Id"]
+    with raw.open() as wire:
+        wire.send(request("POST", f"/exec/{exec_id}/start", {}, UPGRADE))
+        assert wire.head()[0] == 101
+        assert wire.frames() == [(1, b"it stopped in between\r\n")]
 
 
 def test_exec_once_and_detached(raw: Raw) -> None:

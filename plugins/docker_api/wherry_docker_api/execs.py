@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from wherry.errors import Conflict, InvalidRequest, WherryError
+from wherry.errors import Conflict, DriverError, InvalidRequest, StartFailed, WherryError
 from wherry.spec.container import Value
 from wherry.spec.frontend import Attachment, ExecRequest, ExecView
 from wherry_docker_api.answer import OK, Answer, json
@@ -90,8 +90,10 @@ async def _attached(
     )
     try:
         await call.door.work(call.engine.exec_start, view.id, attachment, console)
+    except (StartFailed, DriverError):
+        pass  # who held the streams by then has told it there; the exit code says the rest
     except WherryError as error:
-        # The only way left to tell: on the stream, as dockerd does. The exit code says the rest.
+        # The only way left to tell: on the stream, as dockerd does.
         text = f"{error}\r\n".encode("utf-8", "replace")
         await call.exchange.connection.send(stdout_frame(text) if multiplexed else text)
 

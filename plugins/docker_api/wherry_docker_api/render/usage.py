@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 from wherry.spec.frontend import Stats, Usage
@@ -15,6 +16,7 @@ _NO_CPU: Final = {
     "cpu_usage": {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0},
     "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
 }
+_ALL_MEMORY: Final = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 _ONLY_V1: Final = ("max_usage", "failcnt")
 
 
@@ -45,7 +47,7 @@ def sample(name: str, container_id: str, usage: Usage | None, before: Usage | No
         "max_usage": stats.memory_max,
         "stats": dict(stats.memory_raw),
         "failcnt": stats.memory_failures,
-        "limit": stats.memory_limit,
+        "limit": min(stats.memory_limit or _ALL_MEMORY, _ALL_MEMORY),  # without one, the machine is the limit
     }
     for field in _ONLY_V1:
         if not shown["memory_stats"][field]:
