@@ -179,7 +179,13 @@ class Files:
 
     def oldest(self) -> File | None:
         found = self._first(reversed(self._numbers()))
-        return found[1] if found else None
+        if found is None:
+            return None
+        file = found[1]
+        while older := self.older(file):  # it may have moved on while we looked
+            file.close()
+            file = older
+        return file
 
     def older(self, file: File) -> File | None:
         """The file that was full just before this one."""
@@ -187,7 +193,7 @@ class Files:
             number = self.number(file)
             if number is None:
                 return None
-            found = self._first(other for other in self._numbers() if other > number)
+            found = self._first(other for other in self._numbers_and_next() if other > number)
             moved = self.number(file) != number
             if found is None:
                 if not moved:
@@ -210,14 +216,15 @@ class Files:
             if number is None:
                 raise FileNotFoundError(str(self._names.path))
             found = self._first(other for other in reversed(self._numbers()) if other < number)
-            still = self.number(file) == number
             if found is None:
-                if still:
+                if self.number(file) == number:
                     return None  # a rotation is under way, or broke off here
                 continue
             there, following = found
-            between = any(self._exists(other) for other in range(there + 1, number))
-            if still and not between and self.number(following) == there:
+            sure = not any(self._exists(other) for other in range(there + 1, number))
+            sure = sure and self.number(following) == there
+            # Last: a rotation moves the oldest first, so if this one has not moved, nothing that is newer had.
+            if sure and self.number(file) == number:
                 return following
             following.close()
         return None
@@ -229,8 +236,7 @@ class Files:
         for _ in range(
             3
         ):  # it may pass by while we look, and more than once only if rotation is faster than we are
-            numbers = self._numbers()
-            for number in (*numbers, numbers[-1] + 1):
+            for number in self._numbers_and_next():
                 found = self._open(number)
                 if found is None:
                     continue
@@ -262,6 +268,11 @@ class Files:
 
     def _numbers(self) -> list[int]:
         return [0, *self._names.numbers()]
+
+    def _numbers_and_next(self) -> list[int]:
+        """The numbers, and the one that the oldest file gets if it is moved on while we look."""
+        numbers = self._numbers()
+        return [*numbers, numbers[-1] + 1]
 
     def _exists(self, number: int) -> bool:
         return os.path.exists(self._names.rotated(number)) or (
