@@ -10,6 +10,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from pathlib import Path
@@ -193,19 +194,35 @@ def test_published_ports(daemon: Daemon) -> None:
     assert "port is already allocated" in other.stderr
 
 
+UDP_ECHO = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("0.0.0.0", 53))
+while True:
+    data, who = s.recvfrom(2000)
+    s.sendto(data, who)
+"""
+
+
 def test_published_udp(daemon: Daemon) -> None:
-    daemon.ok(
-        "run", "-d", "--name", "echo", "-p", "5353:53/udp", "busybox", "udpsvd", "-hE", "0", "53", "cat"
-    )
+    """A published UDP port answers at 127.0.0.1 and at the bridge's address."""
+    daemon.ok("run", "-d", "--name", "echo", "-p", "5353:53/udp", "busybox", "sleep", "1000")
+    gateway = daemon.inspect("echo", "{{.NetworkSettings.Networks.bridge.Gateway}}")
+    inside = ["nsenter", "-t", daemon.inspect("echo", "{{.State.Pid}}"), "-n"]
+    with subprocess.Popen([*inside, sys.executable, "-c", UDP_ECHO]) as server:
+        try:
+            for address in ("127.0.0.1", gateway):
 
-    def ask() -> bool:
-        script = (
-            "import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1);"
-            "s.sendto(b'ping', ('127.0.0.1', 5353)); print(s.recv(100))"
-        )
-        return "ping" in daemon.net.run("python3", "-c", script).stdout
+                def ask(address: str = address) -> bool:
+                    script = (
+                        "import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1);"
+                        f"s.sendto(b'ping', ('{address}', 5353)); print(s.recv(100))"
+                    )
+                    return "ping" in daemon.net.run(sys.executable, "-c", script).stdout
 
-    eventually(ask, "an answer by UDP")
+                eventually(ask, f"an answer by UDP from {address}")
+        finally:
+            server.kill()
 
 
 def test_sharing_a_network_namespace(daemon: Daemon) -> None:

@@ -40,9 +40,9 @@ def test_create_start_stop_restart_rm(daemon: Daemon) -> None:
 
 
 def test_wait_gives_the_code(daemon: Daemon) -> None:
-    daemon.ok("run", "-d", "--name", "w", "busybox", "sh", "-c", "sleep 0.3; exit 42")
-    assert daemon.ok("wait", "w") == "42"
-    assert daemon.ok("wait", "w") == "42"
+    daemon.ok("run", "-d", "--name", "waited", "busybox", "sh", "-c", "sleep 0.3; exit 42")
+    assert daemon.ok("wait", "waited") == "42"
+    assert daemon.ok("wait", "waited") == "42"
 
 
 def test_names_are_unique_and_renamed(daemon: Daemon) -> None:
@@ -58,7 +58,7 @@ def test_names_are_unique_and_renamed(daemon: Daemon) -> None:
 def test_ps_and_its_filters(daemon: Daemon) -> None:
     daemon.ok("run", "-d", "--name", "up", "--label", "kind=a", "busybox", "sleep", "1000")
     daemon.ok("create", "--name", "made", "--label", "kind=b", "busybox", "true")
-    daemon.ok("run", "--name", "done", "busybox", "sh", "-c", "exit 3")
+    daemon.docker("run", "--name", "done", "busybox", "sh", "-c", "exit 3")
     assert daemon.ok("ps", "--format", "{{.Names}}") == "up"
     assert set(daemon.ok("ps", "-a", "--format", "{{.Names}}").split()) == {"up", "made", "done"}
     assert daemon.ok("ps", "-a", "-f", "status=exited", "--format", "{{.Names}}") == "done"
@@ -95,68 +95,68 @@ def test_logs_follow_to_the_end(daemon: Daemon) -> None:
         "run",
         "-d",
         "--name",
-        "f",
+        "followed",
         "busybox",
         "sh",
         "-c",
         "for i in $(seq 1 200); do echo $i; usleep 2000; done",
     )
-    followed = daemon.ok("logs", "-f", "f")
+    followed = daemon.ok("logs", "-f", "followed")
     assert [int(n) for n in followed.split()] == list(range(1, 201))
 
 
 def test_exec(daemon: Daemon) -> None:
-    daemon.ok("run", "-d", "--name", "e", "-e", "FROM=run", "busybox", "sleep", "1000")
+    daemon.ok("run", "-d", "--name", "execs", "-e", "FROM=run", "busybox", "sleep", "1000")
     assert (
-        daemon.ok("exec", "e", "sh", "-c", "echo $FROM; hostname")
-        == f"run\n{daemon.inspect('e', '{{.Config.Hostname}}')}"
+        daemon.ok("exec", "execs", "sh", "-c", "echo $FROM; hostname")
+        == f"run\n{daemon.inspect('execs', '{{.Config.Hostname}}')}"
     )
-    assert daemon.docker("exec", "-i", "e", "cat", input="through\n").stdout == "through\n"
-    assert daemon.docker("exec", "e", "sh", "-c", "exit 5").returncode == 5
-    missing = daemon.docker("exec", "e", "no-such-program")
+    assert daemon.docker("exec", "-i", "execs", "cat", input="through\n").stdout == "through\n"
+    assert daemon.docker("exec", "execs", "sh", "-c", "exit 5").returncode == 5
+    missing = daemon.docker("exec", "execs", "no-such-program")
     assert missing.returncode == 127
     assert "executable file not found" in missing.stdout + missing.stderr
     assert daemon.ok(
-        "exec", "-u", "99:98", "-w", "/tmp", "-e", "X=y", "e", "sh", "-c", "id -u; id -g; pwd; echo $X"
+        "exec", "-u", "99:98", "-w", "/tmp", "-e", "X=y", "execs", "sh", "-c", "id -u; id -g; pwd; echo $X"
     ).split() == ["99", "98", "/tmp", "y"]
-    daemon.ok("pause", "e")
-    frozen = daemon.docker("exec", "e", "true")
+    daemon.ok("pause", "execs")
+    frozen = daemon.docker("exec", "execs", "true")
     assert frozen.returncode == 1
     assert "is paused" in frozen.stderr
-    daemon.ok("unpause", "e")
-    daemon.ok("exec", "-d", "e", "sh", "-c", "echo detached > /flag")
-    eventually(lambda: daemon.docker("exec", "e", "cat", "/flag").stdout == "detached\n")
+    daemon.ok("unpause", "execs")
+    daemon.ok("exec", "-d", "execs", "sh", "-c", "echo detached > /flag")
+    eventually(lambda: daemon.docker("exec", "execs", "cat", "/flag").stdout == "detached\n")
 
 
 def test_pause_stops_the_processes(daemon: Daemon) -> None:
-    daemon.ok("run", "-d", "--name", "p", "busybox", "sh", "-c", "while true; do echo x; usleep 1000; done")
-    daemon.ok("pause", "p")
-    assert daemon.inspect("p", "{{.State.Status}}") == "paused"
-    path = Path(daemon.inspect("p", "{{.LogPath}}"))
+    daemon.ok("run", "-d", "--name", "frozen", "busybox", "sh", "-c", "while true; do echo x; usleep 1000; done")
+    daemon.ok("pause", "frozen")
+    assert daemon.inspect("frozen", "{{.State.Status}}") == "paused"
+    path = Path(daemon.inspect("frozen", "{{.LogPath}}"))
     size = path.stat().st_size
-    again = daemon.docker("pause", "p")
+    again = daemon.docker("pause", "frozen")
     assert again.returncode == 1
     assert "already paused" in again.stderr
     assert path.stat().st_size == size
-    daemon.ok("unpause", "p")
+    daemon.ok("unpause", "frozen")
     eventually(lambda: path.stat().st_size > size, "the container goes on")
-    daemon.ok("pause", "p")
-    daemon.ok("kill", "p")
-    eventually(lambda: daemon.inspect("p", "{{.State.Status}}") == "exited")
+    daemon.ok("pause", "frozen")
+    daemon.ok("kill", "frozen")
+    eventually(lambda: daemon.inspect("frozen", "{{.State.Status}}") == "exited")
 
 
 def test_top_and_stats(daemon: Daemon) -> None:
-    daemon.ok("run", "-d", "--name", "t", "busybox", "sh", "-c", "sleep 1234 & sleep 4321")
-    shown = eventually(lambda: (s := daemon.ok("top", "t")) and "4321" in s and s, "top shows both")
+    daemon.ok("run", "-d", "--name", "busy", "busybox", "sh", "-c", "sleep 1234 & sleep 4321")
+    shown = eventually(lambda: (s := daemon.ok("top", "busy")) and "4321" in s and s, "top shows both")
     assert "sleep 1234" in shown
-    stats = json.loads(daemon.ok("stats", "--no-stream", "--format", "{{json .}}", "t"))
-    assert stats["Name"] == "t"
+    stats = json.loads(daemon.ok("stats", "--no-stream", "--format", "{{json .}}", "busy"))
+    assert stats["Name"] == "busy"
     assert int(stats["PIDs"]) >= 2
 
 
 def test_attach_gets_what_comes_after(daemon: Daemon) -> None:
-    daemon.ok("run", "-d", "-i", "--name", "a", "busybox", "sh", "-c", "read x; echo got $x")
-    answer = daemon.docker("attach", "a", input="it\n")
+    daemon.ok("run", "-d", "-i", "--name", "attached", "busybox", "sh", "-c", "read x; echo got $x")
+    answer = daemon.docker("attach", "attached", input="it\n")
     assert answer.stdout == "got it\n"
 
 

@@ -107,14 +107,14 @@ def test_a_killed_keeper_is_an_exit(make_daemon: Callable[..., Daemon]) -> None:
     """SIGKILL a keeper: its container ends with 137, is recorded, and starts again."""
     daemon = make_daemon().start()
     daemon.image()
-    daemon.ok("run", "-d", "--name", "x", "busybox", "sleep", "1000")
-    pid = daemon.inspect("x", "{{.State.Pid}}")
+    daemon.ok("run", "-d", "--name", "kept", "busybox", "sleep", "1000")
+    pid = daemon.inspect("kept", "{{.State.Pid}}")
     keeper = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
     subprocess.run(["kill", "-9", keeper], check=True)
-    eventually(lambda: daemon.inspect("x", "{{.State.Status}} {{.State.ExitCode}}") == "exited 137")
+    eventually(lambda: daemon.inspect("kept", "{{.State.Status}} {{.State.ExitCode}}") == "exited 137")
     assert not _alive(pid)
-    daemon.ok("start", "x")
-    assert daemon.inspect("x", "{{.State.Running}}") == "true"
+    daemon.ok("start", "kept")
+    assert daemon.inspect("kept", "{{.State.Running}}") == "true"
 
 
 def _alive(pid: str) -> bool:
