@@ -35,7 +35,8 @@ def daemon_pid() -> int | None:
     """The demonstration's daemon, if one runs. A number in the pid file whose process is no wherryd is stale."""
     with contextlib.suppress(OSError, ValueError):
         pid = int(PIDFILE.read_text())
-        if Path(f"/proc/{pid}/comm").read_text().strip() == "wherryd":
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+        if name == "wherryd" and rest.split()[0] not in ("Z", "X"):
             return pid
     return None
 
