@@ -21,7 +21,7 @@ from typing import Final
 from wherry_syslog_log.options import Address, Destination
 
 _LOCAL: Final = ("/dev/log", "/var/run/syslog", "/var/run/log")
-_CONNECTING: Final = 5.0
+CONNECTING: Final = 5.0
 _SENDING: Final = 10.0
 _AT_ONCE: Final = 64 * 1024
 _SHORTEST: Final = 480  # RFC 5424: what every receiver takes
@@ -34,6 +34,8 @@ class Connection:
         self._address: Final[Address] = destination.address
         self._tls: Final = destination.tls
         self._counted: Final = self._tls is not None and destination.format.startswith("rfc5424")
+        self.timeout = CONNECTING
+        """Seconds that connecting may take."""
         self._socket: socket.socket | None = None
         self._sent = 0  # bytes of the first message that a stream has taken
 
@@ -107,20 +109,20 @@ class Connection:
             case "unixgram":
                 return _unix(self._address.path, socket.SOCK_DGRAM)
             case "udp":
-                return _internet(self._address, socket.SOCK_DGRAM)
+                connected = _internet(self._address, socket.SOCK_DGRAM, self.timeout)
             case _:
-                return self._secured(_internet(self._address, socket.SOCK_STREAM))
+                connected = self._secured(_internet(self._address, socket.SOCK_STREAM, self.timeout))
+        connected.settimeout(_SENDING)
+        return connected
 
     def _secured(self, plain: socket.socket) -> socket.socket:
         if self._tls is None:
             return plain
         try:
-            secure = self._tls.wrap_socket(plain, server_hostname=self._address.host)
+            return self._tls.wrap_socket(plain, server_hostname=self._address.host)
         except BaseException:
             plain.close()
             raise
-        secure.settimeout(_SENDING)
-        return secure
 
 
 _NONE_THERE: Final = (errno.ENOENT, errno.EPROTOTYPE)
@@ -166,14 +168,13 @@ def _unix(path: str, kind: socket.SocketKind) -> socket.socket:
     return connected
 
 
-def _internet(address: Address, kind: socket.SocketKind) -> socket.socket:
+def _internet(address: Address, kind: socket.SocketKind, timeout: float) -> socket.socket:
     trouble: OSError | None = None
     for family, type_, protocol, _, where in socket.getaddrinfo(address.host, address.port, type=kind):
         connected = socket.socket(family, type_, protocol)
         try:
-            connected.settimeout(_CONNECTING)
+            connected.settimeout(timeout)
             connected.connect(where)
-            connected.settimeout(_SENDING)
             if kind == socket.SOCK_STREAM:
                 connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except OSError as error:

@@ -64,6 +64,7 @@ class SyslogSink:
     def close(self) -> None:
         """Try once more to send what is held. Unavailable if that is lost."""
         self._next_try = 0.0
+        self._connection.timeout = CLOSING
         self._deliver(self._clock() + CLOSING)
         self._connection.close()
         if self._held:
