@@ -138,6 +138,10 @@ class Tree:
         place = make(self.root, target)
         try:
             mounts.move_mount(fd, place)
+        except OSError as error:
+            if error.errno == errno.EINVAL and _is_directory(fd) != _is_directory(place):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+            raise
         finally:
             os.close(place)
 
@@ -232,6 +236,10 @@ class Tree:
         os.chdir("/")
         if command.rootfs_propagation not in ("", "private", "rprivate"):
             _propagate(self.root, command.rootfs_propagation)
+
+
+def _is_directory(fd: int) -> bool:
+    return stat.S_ISDIR(os.fstat(fd).st_mode)
 
 
 def _settle(fd: int, wanted: Mount, attributes: tuple[int, int]) -> None:
