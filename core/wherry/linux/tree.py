@@ -50,10 +50,11 @@ class Found:
         return stat.S_ISDIR(self.stat.st_mode)
 
 
-def walk(top: int) -> Iterator[Found]:
+def walk(top: int, *, skip_too_deep: bool = False) -> Iterator[Found]:
     """Every entry below the directory `top`, a directory before what is in it, names of one directory sorted.
 
-    What vanishes meanwhile is left out. Links are not followed.
+    What vanishes meanwhile is left out. Links are not followed. ENAMETOOLONG: a directory lies deeper than a path can
+    be long; with `skip_too_deep` what is in it is left out.
     """
     pending: list[str] = [""]
     while pending:
@@ -64,6 +65,8 @@ def walk(top: int) -> Iterator[Found]:
             continue
         except OSError as error:
             if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                continue
+            if error.errno == errno.ENAMETOOLONG and skip_too_deep:
                 continue
             raise
         try:
@@ -83,10 +86,10 @@ def walk(top: int) -> Iterator[Found]:
 
 
 def tree_size(top: int) -> int:
-    """The sizes of all regular files and links below `top` in bytes, each inode once."""
+    """The sizes of all regular files and links below `top` in bytes, each inode once; what is too deep not at all."""
     seen: set[tuple[int, int]] = set()
     total = 0
-    for found in walk(top):
+    for found in walk(top, skip_too_deep=True):
         mode = found.stat.st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
             continue

@@ -540,7 +540,7 @@ class StorageDriverContract:
         assert ".wh.x" not in self.difference(driver, CONTAINER).getnames()
 
     def test_a_tree_of_any_depth_can_be_removed(self, driver: Any, tmp_path: Path) -> None:
-        """A container may nest directories deeper than a path is long; they leave the disk too, if a little later."""
+        """A container may nest directories deeper than a path is long: `changes` says so, and they can be removed."""
         top = os.open(tmp_path, os.O_RDONLY)
         try:
             driver.create(layer=BASE, parent=None)
@@ -552,6 +552,8 @@ class StorageDriverContract:
                     os.close(descriptor)
                     descriptor = inner
                 os.close(descriptor)
+            with pytest.raises(InvalidRequest):
+                driver.changes(layer=BASE)
             driver.remove(layer=BASE)
             assert driver.owned() == []
             end = time.monotonic() + 30

@@ -17,7 +17,8 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -29,6 +30,7 @@ from wherry.linux.tar import BadArchive
 from wherry.spec import hookimpl
 from wherry.spec.storage import Applied, Change, Overlay
 from wherry_overlay_storage import changes
+from wherry_overlay_storage.changes import Difference
 from wherry_overlay_storage.marks import OverlayWhiteouts
 
 OPTIONS: Final = ("index=off", "metacopy=off", "redirect_dir=nofollow", "xino=off")
@@ -58,27 +60,29 @@ class OverlayStorage:
         if not _LAYER.fullmatch(layer):
             raise InvalidRequest(f'"{layer}" is no id of a layer: 64 hexadecimal digits')
         aside = f".new-{layer}-{os.getpid()}-{next(self._numbers)}"
-        os.mkdir(aside, 0o700, dir_fd=self._top)
         try:
-            for name in ("diff", "work"):
-                os.mkdir(f"{aside}/{name}", 0o755, dir_fd=self._top)
-            self._dress(f"{aside}/diff", parent)
-            if parent is not None:
-                file = os.open(
-                    f"{aside}/parent", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._top
-                )
-                os.write(file, parent.encode())
-                os.close(file)
-            os.rename(aside, layer, src_dir_fd=self._top, dst_dir_fd=self._top)
-        except OSError as error:
+            with _plainly(f"layer {layer} cannot be made"):
+                self._make(aside, parent)
+                os.rename(aside, layer, src_dir_fd=self._top, dst_dir_fd=self._top)
+        except BaseException as error:
             tree.remove(self._top, aside)
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise Conflict(f"layer {layer} exists already") from error
-            raise _said(error, f"layer {layer} cannot be made") from error
-        except BaseException:
-            tree.remove(self._top, aside)
             raise
         self._parents[layer] = parent
+
+    def _make(self, aside: str, parent: str | None) -> None:
+        os.mkdir(aside, 0o700, dir_fd=self._top)
+        for name in ("diff", "work"):
+            os.mkdir(f"{aside}/{name}", 0o755, dir_fd=self._top)
+        self._dress(f"{aside}/diff", parent)
+        if parent is not None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+            file = os.open(f"{aside}/parent", flags, 0o600, dir_fd=self._top)
+            try:
+                os.write(file, parent.encode())
+            finally:
+                os.close(file)
 
     def _dress(self, diff: str, parent: str | None) -> None:
         """The root that a container sees is the upper directory: it looks as the parent's does."""
@@ -109,11 +113,10 @@ class OverlayStorage:
         with changes.opened([self._diff(layer), *lowers]) as (upper, *below):
             whiteouts = OverlayWhiteouts(lambda path: changes.seen_below(below, path))
             try:
-                return Applied(size=unpack(archive, upper, whiteouts))
+                with _plainly(f"layer {layer} cannot be unpacked"):
+                    return Applied(size=unpack(archive, upper, whiteouts))
             except BadArchive as error:
                 raise InvalidRequest(str(error)) from error
-            except OSError as error:
-                raise _said(error, f"layer {layer} cannot be unpacked") from error
 
     @hookimpl
     def rootfs(self, layer: str, writable: bool) -> Overlay:
@@ -146,24 +149,19 @@ class OverlayStorage:
 
     @hookimpl
     def changes(self, layer: str) -> list[Change]:
-        lowers = self._lowers(layer)
-        with changes.opened([self._diff(layer), *lowers]) as (upper, *below):
-            found = [
-                Change(path=f"/{difference.path}", kind=difference.kind)
-                for difference in changes.differences(upper, below)
-            ]
-        return sorted(found, key=lambda change: change.path)
+        with self._differences(layer) as found:
+            listed = [Change(path=f"/{one.path}", kind=one.kind) for one in found]
+        return sorted(listed, key=lambda change: change.path)
 
     @hookimpl
     def diff(self, layer: str, archive: BinaryIO) -> None:
-        lowers = self._lowers(layer)
         packing = Packing(archive)
-        with changes.opened([self._diff(layer), *lowers]) as (upper, *below):
-            for difference in changes.differences(upper, below):
-                if difference.found is None:
-                    packing.delete(difference.path)
-                elif not difference.found.name.startswith(WHITEOUT):  # it would be read as a deletion
-                    packing.add(difference.path, difference.found)
+        with self._differences(layer) as found:
+            for one in found:
+                if one.found is None:
+                    packing.delete(one.path)
+                elif not one.found.name.startswith(WHITEOUT):  # it would be read as a deletion
+                    packing.add(one.path, one.found)
         packing.finish()
 
     @hookimpl
@@ -235,6 +233,15 @@ class OverlayStorage:
     def _diff(self, layer: str) -> Path:
         return self._root / layer / "diff"
 
+    @contextmanager
+    def _differences(self, layer: str) -> Iterator[Iterator[Difference]]:
+        lowers = self._lowers(layer)
+        with (
+            _plainly(f"the changes of layer {layer} cannot be read"),
+            changes.opened([self._diff(layer), *lowers]) as (upper, *below),
+        ):
+            yield changes.differences(upper, below)
+
     def _nothing(self) -> Path:
         path = self._root / "nothing"
         path.mkdir(mode=0o755, exist_ok=True)
@@ -274,11 +281,19 @@ class OverlayStorage:
             tree.remove(self._top, probe.name)
 
 
-def _said(error: OSError, what: str) -> Exception:
-    """A full disk is said plainly; anything else stays what it is."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Unavailable(f"{what}: {error.strerror}; free some space")
-    return error
+@contextmanager
+def _plainly(what: str) -> Iterator[None]:
+    """A full disk, and a tree that a container made too deep to be named, are said plainly; the rest stays as it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable(f"{what}: {error.strerror}; free some space") from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise InvalidRequest(
+                f"{what}: its directories are nested deeper than a path can be long"
+            ) from error
+        raise
 
 
 def _file_system(path: Path) -> str:

@@ -51,36 +51,35 @@ class VfsStorage:
         if parent is not None:
             self._known(parent)
         aside = f".new-{layer}-{os.getpid()}-{next(self._numbers)}"
-        place = self._root / aside
         try:
-            (place / "fs").mkdir(mode=0o755, parents=True)
-            if parent is None:
-                (place / "fs").chmod(0o755)  # whatever the umask is
-            else:
-                with _opened(self._fs(parent)) as source, _opened(place / "fs") as target:
-                    copy_tree(source, target)
-                (place / "parent").write_text(parent)
-            (place / "made").touch()
-            os.rename(aside, layer, src_dir_fd=self._top, dst_dir_fd=self._top)
-        except OSError as error:
+            with _plainly(f"layer {layer} cannot be made"):
+                self._make(self._root / aside, parent)
+                os.rename(aside, layer, src_dir_fd=self._top, dst_dir_fd=self._top)
+        except BaseException as error:
             tree.remove(self._top, aside)
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
                 raise Conflict(f"layer {layer} exists already") from error
-            raise _said(error, f"layer {layer} cannot be made") from error
-        except BaseException:
-            tree.remove(self._top, aside)
             raise
+
+    def _make(self, place: Path, parent: str | None) -> None:
+        (place / "fs").mkdir(mode=0o755, parents=True)
+        if parent is None:
+            (place / "fs").chmod(0o755)  # whatever the umask is
+        else:
+            with _opened(self._fs(parent)) as source, _opened(place / "fs") as target:
+                copy_tree(source, target)
+            (place / "parent").write_text(parent)
+        (place / "made").touch()
 
     @hookimpl
     def apply(self, layer: str, archive: BinaryIO) -> Applied:
         self._known(layer)
         with _opened(self._fs(layer)) as top:
             try:
-                return Applied(size=unpack(archive, top, CopyWhiteouts()))
+                with _plainly(f"layer {layer} cannot be unpacked"):
+                    return Applied(size=unpack(archive, top, CopyWhiteouts()))
             except BadArchive as error:
                 raise InvalidRequest(str(error)) from error
-            except OSError as error:
-                raise _said(error, f"layer {layer} cannot be unpacked") from error
 
     @hookimpl
     def rootfs(self, layer: str, writable: bool) -> Bind:
@@ -170,7 +169,10 @@ class VfsStorage:
             parent = (directory / "parent").read_text()
         except FileNotFoundError:
             parent = ""
-        with _opened(directory / "fs") as top:
+        with (
+            _plainly(f"the changes of layer {layer} cannot be read"),
+            _opened(directory / "fs") as top,
+        ):
             if not parent:
                 yield differences(top, None, 0)
                 return
@@ -188,8 +190,16 @@ def _opened(directory: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _said(error: OSError, what: str) -> Exception:
-    """A full disk is said plainly; anything else stays what it is."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Unavailable(f"{what}: {error.strerror}; free some space")
-    return error
+@contextmanager
+def _plainly(what: str) -> Iterator[None]:
+    """A full disk, and a tree that a container made too deep to be named, are said plainly; the rest stays as it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Unavailable(f"{what}: {error.strerror}; free some space") from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise InvalidRequest(
+                f"{what}: its directories are nested deeper than a path can be long"
+            ) from error
+        raise
