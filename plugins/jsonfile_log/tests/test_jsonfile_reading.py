@@ -351,3 +351,36 @@ def test_no_descriptor_is_left_open(context: MakeContext) -> None:
         reader.stop_at_end()
         reader.close()
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_sealed_keeper_can_rotate_and_compress(tmp_path: Path) -> None:
+    """In a keeper nothing can be imported any more: writing, rotating, compressing and closing do without."""
+    program = """
+import sys, time
+from pathlib import Path
+from wherry_jsonfile_log import JsonFileLog
+from wherry.spec.log import Batch, LogContext
+
+class Sealed:
+    def find_spec(self, name, path=None, target=None):
+        print("sealed:", name)
+        raise ImportError(f"sealed: {name}")
+
+driver = JsonFileLog()
+sys.meta_path.insert(0, Sealed())
+options = {"max-size": "2k", "max-file": "5", "compress": "true", "tag": "{{.ID}}", "env-regex": "A"}
+directory = Path(sys.argv[1])
+context = LogContext(container_id="a" * 64, container_name="x", directory=directory, options=options)
+sink = driver.open(context)
+for number in range(100):
+    sink.write(Batch(data=b"caf\\xe9 \\\\ \\x7f\\n", stream="stderr", time_ns=1_767_225_600_000_000_000 + number))
+deadline = time.monotonic() + 10
+while not list(directory.glob("*.gz")) and time.monotonic() < deadline:
+    sink.write(Batch(data=b"more\\n", stream="stdout", time_ns=time.time_ns()))
+sink.close()
+assert list(directory.glob("*.gz"))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], check=True, timeout=30, capture_output=True, text=True
+    )
+    assert found.stdout + found.stderr == ""
