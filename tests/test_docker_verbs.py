@@ -129,7 +129,9 @@ def test_exec(daemon: Daemon) -> None:
 
 
 def test_pause_stops_the_processes(daemon: Daemon) -> None:
-    daemon.ok("run", "-d", "--name", "frozen", "busybox", "sh", "-c", "while true; do echo x; usleep 1000; done")
+    daemon.ok(
+        "run", "-d", "--name", "frozen", "busybox", "sh", "-c", "while true; do echo x; usleep 1000; done"
+    )
     daemon.ok("pause", "frozen")
     assert daemon.inspect("frozen", "{{.State.Status}}") == "paused"
     path = Path(daemon.inspect("frozen", "{{.LogPath}}"))

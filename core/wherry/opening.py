@@ -27,7 +27,8 @@ from wherry.errors import ConfigurationError, Conflict, DriverError, Unsupported
 from wherry.events import Events
 from wherry.house import House
 from wherry.images import Images
-from wherry.keeper.client import Keepers, Warm
+from wherry.keeper.client import Keepers
+from wherry.keeper.protocol import Warm
 from wherry.lifecycle import exits, restore
 from wherry.linux import mountinfo, mounts, processes
 from wherry.network.networks import Networks, NetworkSettings

@@ -20,8 +20,8 @@ of the class attribute `Options` (a dataclass) if it has one; `services: wherry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 

@@ -178,7 +178,9 @@ class Engine(Protocol):
         """The future is done when the condition holds. The container is looked up before this returns."""
 
     def inspect(self, name: str) -> ContainerView: ...
-    def containers(self, all: bool = False, filters: Filters | None = None, limit: int = 0) -> list[ContainerView]:
+    def containers(
+        self, all: bool = False, filters: Filters | None = None, limit: int = 0
+    ) -> list[ContainerView]:
         """Newest first. Only running ones unless `all` (or a status filter) says so."""
 
     def sizes(self, name: str) -> tuple[int, int]:
@@ -200,7 +202,9 @@ class Engine(Protocol):
 
     # exec
     def exec_create(self, name: str, request: ExecRequest) -> str: ...
-    def exec_start(self, exec_id: str, attachment: Attachment | None, console_size: tuple[int, int] | None = None) -> None:
+    def exec_start(
+        self, exec_id: str, attachment: Attachment | None, console_size: tuple[int, int] | None = None
+    ) -> None:
         """None: detached. The attachment's streams are those asked for in `exec_create`."""
 
     def exec_inspect(self, exec_id: str) -> ExecView: ...

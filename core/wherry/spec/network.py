@@ -149,7 +149,10 @@ class NetworkSpec:
 
     @hookspec(firstresult=True)
     def restore(self, desired: Desired) -> list[str]:
-        """Make the kernel's state what is desired, remove what else this driver owns; answers what it mended. Optional. Since 1.0."""
+        """Make the kernel's state what is desired, remove what else this driver owns; answers what it mended.
+
+        Optional. Since 1.0.
+        """
 
     @hookspec(firstresult=True)
     def owned(self) -> list[str]:

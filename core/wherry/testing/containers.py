@@ -362,9 +362,11 @@ class PlayedKeeper:
             if data:
                 box.outputs.setdefault(number, bytearray()).extend(data)
             elif number == 1:
-                box.stdout = self._done(box, fd)
+                box.stdout = None
+                self._done(box, fd)
             else:
-                box.stderr = self._done(box, fd)
+                box.stderr = None
+                self._done(box, fd)
         return True
 
     def _done(self, box: Box, fd: int) -> None:
