@@ -179,6 +179,11 @@ def set_alias(nl: Netlink, index: int, alias: str) -> None:
     nl.request(_SETLINK, _LINK.pack(0, 0, index, 0, 0) + attribute(_IFLA_ALIAS, alias.encode()))
 
 
+def set_mac(nl: Netlink, index: int, mac: str) -> None:
+    """Give a link a MAC. With the interface's sysctl arp_notify, neighbours are told, also of the same one again."""
+    nl.request(_SETLINK, _LINK.pack(0, 0, index, 0, 0) + attribute(_IFLA_ADDRESS, mac_bytes(mac)))
+
+
 def enslave(nl: Netlink, index: int, master: int) -> None:
     """Make a link a port of a bridge; 0 releases it."""
     nl.request(_SETLINK, _LINK.pack(0, 0, index, 0, 0) + number(_IFLA_MASTER, master))

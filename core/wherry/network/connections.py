@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable, WherryError
-from wherry.network import conntrack, records
+from wherry.network import records
 from wherry.network.connection import Connection, ConnectRequest
+from wherry.network.conntrack import Flows
 from wherry.network.firewall.firewall import Firewall
 from wherry.network.firewall.model import Publication
 from wherry.network.places import Places, known
@@ -52,6 +53,7 @@ class Connections:
         wiring: Wiring,
         ports: Ports,
         firewall: Firewall,
+        flows: Flows,
         log: Log,
     ) -> None:
         self._driver = driver
@@ -60,6 +62,7 @@ class Connections:
         self._wiring = wiring
         self._ports = ports
         self._firewall = firewall
+        self._flows = flows
         self._log = log
         self._held: dict[str, _Held] = {}
         self.broken: dict[str, str] = {}
@@ -216,7 +219,7 @@ class Connections:
         if publications:
             undo.add(self._firewall.withdraw, publications)
             self._firewall.publish(publications)
-            conntrack.forget(connection.ports)
+            self._flows.forget_soon(connection.ports)
 
     def _share(self, request: ConnectRequest, plan: SandboxPlan) -> Connection:
         owner = request.owner
@@ -284,7 +287,7 @@ class Connections:
         publications = _publications(connection)
         if publications:
             self._firewall.withdraw(publications)
-            conntrack.forget(connection.ports)
+            self._flows.forget_soon(connection.ports)
         self._ports.release(connection.ports)
 
     def _tear_down(self, connection: Connection) -> None:

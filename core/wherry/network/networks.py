@@ -16,6 +16,7 @@ from wherry.errors import WherryError
 from wherry.network import host
 from wherry.network.connection import Connection, ConnectRequest, NetworkSettings
 from wherry.network.connections import Connections
+from wherry.network.conntrack import Flows
 from wherry.network.firewall.firewall import Firewall, choose
 from wherry.network.firewall.watch import Watch
 from wherry.network.places import Places, refuse_members, refuse_predefined
@@ -54,6 +55,7 @@ class Networks:
         self._wiring = Wiring(driver, log)
         self._ports = Ports(settings.default_address)
         self._firewall = Firewall()
+        self._flows = Flows(log)
         self._connections = Connections(
             driver=driver,
             places=self._places,
@@ -61,6 +63,7 @@ class Networks:
             wiring=self._wiring,
             ports=self._ports,
             firewall=self._firewall,
+            flows=self._flows,
             log=log,
         )
         self._watch: Watch | None = None
@@ -81,6 +84,7 @@ class Networks:
         mended += self._remove_strays()
         self._sandboxes.start()
         self._wiring.start()
+        self._flows.start()
         if self._firewall.active:
             self._watch = Watch(self._look_after_firewall, told=self._firewall.name == "nftables")
         return mended
@@ -96,6 +100,7 @@ class Networks:
             self._watch = None
         self._sandboxes.close()
         self._wiring.close()
+        self._flows.close()
         self._firewall.close()
 
     def dismantle(self) -> None:

@@ -75,14 +75,17 @@ class BridgeNetwork:
                     mtu=network.mtu,
                 )
                 try:
-                    mac = _furnish(namespace, endpoint)
-                    self._open_port(nl, name, bridge, network, endpoint)
+                    with _netlink_inside(namespace, endpoint) as inner:
+                        link = _furnish(inner, endpoint)
+                        self._open_port(nl, name, bridge, network, endpoint)
+                        # The address may have been another MAC's a moment ago: now that it is heard, tell everybody.
+                        links.set_mac(inner, link.index, link.mac)
                 except BaseException:
                     self._remove(nl, name)
                     raise
             finally:
                 os.close(namespace)
-        return Joined(host_interface=name, mac=mac)
+        return Joined(host_interface=name, mac=link.mac)
 
     @hookimpl
     def leave(self, sandbox: Sandbox, network: Network, endpoint: Endpoint) -> None:
@@ -185,29 +188,30 @@ class BridgeNetwork:
         return link.name.startswith(self._veth) or link.alias.startswith(self._alias)
 
 
-def _furnish(namespace: int, endpoint: Endpoint) -> str:
-    """The sandbox's end: addresses, up, default route. Answers its MAC."""
+def _netlink_inside(namespace: int, endpoint: Endpoint) -> Netlink:
+    """A socket of the sandbox, and the switches there that an endpoint needs."""
     with netns.inside(namespace):
-        nl = Netlink()
         if endpoint.ipv6:
             _write_sysctl(f"ipv6/conf/{endpoint.interface}/disable_ipv6", "0")
-        if endpoint.mac and not endpoint.mac.startswith("02:42:"):
-            # An address may come back with another MAC: tell the neighbours when the link comes up.
-            _write_sysctl(f"ipv4/conf/{endpoint.interface}/arp_notify", "1")
-    with nl:
-        link = links.find(nl, endpoint.interface)
-        if link is None:
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), endpoint.interface)
-        if endpoint.ipv4:
-            links.add_address(nl, link.index, endpoint.ipv4, endpoint.ipv4_prefix)
-        if endpoint.ipv6:
-            links.add_address(nl, link.index, endpoint.ipv6, endpoint.ipv6_prefix)
-        links.set_up(nl, link.index)
-        for gateway in (endpoint.ipv4_gateway, endpoint.ipv6_gateway):
-            if gateway:
-                with contextlib.suppress(FileExistsError):  # another network already is the way out
-                    links.add_default_route(nl, gateway, link.index)
-        return link.mac
+        _write_sysctl(f"ipv4/conf/{endpoint.interface}/arp_notify", "1")
+        return Netlink()
+
+
+def _furnish(nl: Netlink, endpoint: Endpoint) -> Link:
+    """The sandbox's end: addresses, up, default route."""
+    link = links.find(nl, endpoint.interface)
+    if link is None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), endpoint.interface)
+    if endpoint.ipv4:
+        links.add_address(nl, link.index, endpoint.ipv4, endpoint.ipv4_prefix)
+    if endpoint.ipv6:
+        links.add_address(nl, link.index, endpoint.ipv6, endpoint.ipv6_prefix)
+    links.set_up(nl, link.index)
+    for gateway in (endpoint.ipv4_gateway, endpoint.ipv6_gateway):
+        if gateway:
+            with contextlib.suppress(FileExistsError):  # another network already is the way out
+                links.add_default_route(nl, gateway, link.index)
+    return link
 
 
 def _gateways(subnets: tuple[Subnet, ...]) -> Iterator[tuple[str, int]]:

@@ -1,7 +1,8 @@
 """The rules as one nft table, ports as elements of maps: a publication more or less is one element.
 
 One table per engine, `wherry-<engine id>`. A drop in any chain of any table is final, an accept ends only the own
-chain: so nothing here opens what others closed, and others cannot open what is closed here.
+chain: so nothing here opens what others closed, and others cannot open what is closed here. On a host whose own rules
+forward nothing (a policy of drop in another table) containers reach nobody until those rules let the bridges through.
 """
 
 from __future__ import annotations
