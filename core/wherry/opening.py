@@ -116,7 +116,8 @@ def open_house(settings: Settings) -> Opened:
 
 def _open(settings: Settings, lock: int, closers: list[Callable[[], object]]) -> Opened:
     engine_id = _engine_id(settings.data_root)
-    _prepare_exec_root(settings.exec_root)
+    if _prepare_exec_root(settings.exec_root):
+        closers.append(lambda: _clear_exec_root(settings.exec_root))
     parent = settings.cgroup_parent or f"/wherry-{engine_id}"
     services = EngineServices(engine_id=engine_id, cgroup_parent=f"{parent}/containers")
     catalogue = discovery.Catalogue()
@@ -238,15 +239,18 @@ def _engine_id(root: Path) -> str:
     return found
 
 
-def _prepare_exec_root(root: Path) -> None:
+def _prepare_exec_root(root: Path) -> bool:
+    """Whether it had to be mounted: then nothing in it lives."""
     root.mkdir(parents=True, exist_ok=True, mode=0o711)
     found = mountinfo.of(root)
-    if found is None or found.kind != "tmpfs" or found.target != os.path.realpath(root):
+    fresh = found is None or found.kind != "tmpfs" or found.target != os.path.realpath(root)
+    if fresh:
         mounts.mount("wherry", root, "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=711")
         # Shared, so that unmounting a namespace here lets go of it in every copy of the mount tree.
         mounts.make_shared(root)
     for name in ("keepers", "sandboxes", "exec", "run", "network"):
         (root / name).mkdir(exist_ok=True, mode=0o700)
+    return fresh
 
 
 def _clear_exec_root(root: Path) -> None:
