@@ -41,7 +41,7 @@ DEVICE_RULES: Final = (
 
 
 def mounts(*, privileged: bool, shm_size: int, shared_ipc: bool) -> tuple[Mount, ...]:
-    """The file systems that every container has, in Docker's order."""
+    """The file systems that every container has, as Docker mounts them."""
     safe = ("nosuid", "noexec", "nodev")
     table = [
         Mount(kind="proc", target="/proc", flags=safe),
@@ -53,7 +53,6 @@ def mounts(*, privileged: bool, shm_size: int, shared_ipc: bool) -> tuple[Mount,
             data="newinstance,ptmxmode=0666,mode=0620,gid=5",
         ),
         Mount(kind="sysfs", target="/sys", flags=safe, read_only=not privileged),
-        Mount(kind="cgroup", target="/sys/fs/cgroup", flags=safe, read_only=not privileged),
         Mount(kind="mqueue", target="/dev/mqueue", flags=safe),
     ]
     if not shared_ipc:

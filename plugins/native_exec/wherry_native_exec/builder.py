@@ -66,10 +66,13 @@ def _build(plan: Plan, end: socket.socket) -> NoReturn:
 
     mounts.mount("", "/", flags=mounts.MS_SLAVE | mounts.MS_REC)
     mounts.move_mount(command.rootfs, "/")
-    means = line.receive_means(end)
     tree = Tree(command.rootfs)
     host_cgroup = command.namespaces.cgroup.kind == "host"
+    means: line.Means | None = None
     for wanted in command.mounts:
+        if wanted.kind == "cgroup" and means is None:
+            # Not before: the keeper makes the cgroup while the mounts above it are made here.
+            means = line.receive_means(end)
         tree.mount(wanted, plan.group, host_cgroup)
     tree.devices(command.devices)
     if command.shm is not None:
@@ -79,6 +82,7 @@ def _build(plan: Plan, end: socket.socket) -> NoReturn:
     os.umask(0o022)
     tree.make_cwd(process.cwd)
     tree.become_root(command)
+    means = means or line.receive_means(end)
 
     if master is not None or tree.devpts is not None:
         line.tell_descriptors(end, master, tree.devpts)
