@@ -276,14 +276,19 @@ def _ulimits(value: Any) -> tuple[Rlimit, ...]:
         value = [value]
     if isinstance(value, dict):
         return tuple(_ulimit_entry(name, each) for name, each in value.items())
-    return tuple(parse_ulimit(each) for each in msgspec.convert(value, list[str]))
+    return tuple(_limit(each) for each in msgspec.convert(value, list[str]))
+
+
+def _limit(text: str) -> Rlimit:
+    name, soft, hard = parse_ulimit(text)
+    return Rlimit(name=name, soft=soft, hard=hard)
 
 
 def _ulimit_entry(name: str, value: Any) -> Rlimit:
     if isinstance(value, dict):
         numbers = {each.lower(): number for each, number in value.items()}
-        return parse_ulimit(f"{numbers.get('name', name)}={numbers.get('soft')}:{numbers.get('hard')}")
-    return parse_ulimit(f"{name}={value}")
+        return _limit(f"{numbers.get('name', name)}={numbers.get('soft')}:{numbers.get('hard')}")
+    return _limit(f"{name}={value}")
 
 
 def _hosts(value: Any) -> tuple[str, ...]:

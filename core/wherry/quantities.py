@@ -6,7 +6,6 @@ import re
 from typing import Final
 
 from wherry.errors import InvalidRequest
-from wherry.spec.command import Rlimit
 from wherry.words import nearest
 
 ULIMITS: Final = frozenset(
@@ -37,8 +36,8 @@ def parse_duration(text: str) -> int:
     return sum(int(float(number) * _NANOSECONDS[unit]) for number, unit in found)
 
 
-def parse_ulimit(text: str) -> Rlimit:
-    """`name=soft[:hard]`; -1 is unlimited."""
+def parse_ulimit(text: str) -> tuple[str, int, int]:
+    """(name, soft, hard) of `name=soft[:hard]`; -1 is unlimited."""
     name, equals, limits = text.partition("=")
     soft, colon, hard = limits.partition(":")
     if name not in ULIMITS:
@@ -52,9 +51,11 @@ def parse_ulimit(text: str) -> Rlimit:
         raise InvalidRequest(
             f"invalid ulimit argument: {text}; write {name}=1024 or {name}=1024:2048"
         ) from None
+    if min(low, high) < -1:
+        raise InvalidRequest(f"invalid ulimit argument: {text}; -1 is unlimited, and nothing is less")
     if high != -1 and (low > high or low == -1):
         raise InvalidRequest(f"ulimit soft limit must be less than or equal to hard limit: {low} > {high}")
-    return Rlimit(name=name, soft=low, hard=high)
+    return name, low, high
 
 
 def human_size(size: float, base: float = 1000.0) -> str:

@@ -189,7 +189,7 @@ def test_a_limit_is_taken_or_refused_by_its_order(soft: int, hard: int) -> None:
         return float("inf") if value == -1 else value
 
     if number(soft) <= number(hard):
-        assert parse_ulimit(f"nofile={soft}:{hard}") == Rlimit(name="nofile", soft=soft, hard=hard)
+        assert parse_ulimit(f"nofile={soft}:{hard}") == ("nofile", soft, hard)
     else:
         with pytest.raises(InvalidRequest):
             parse_ulimit(f"nofile={soft}:{hard}")

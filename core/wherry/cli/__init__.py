@@ -8,7 +8,6 @@ back in the time that an interpreter and typer need.
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -18,8 +17,6 @@ __all__ = ["main"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; answers the exit code. Errors are one line on stderr, never a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # `wherry logs x | head` ends as every filter does. Sockets are written with MSG_NOSIGNAL.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if arguments in (["--version"], ["-v"]):
         from wherry.cli.version import short
 

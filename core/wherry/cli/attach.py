@@ -10,6 +10,7 @@ import typer
 from wherry.cli import follow, output
 from wherry.cli.connection import Client, part
 from wherry.cli.flags import flag
+from wherry.cli.session import Session
 from wherry.errors import InvalidRequest
 
 Keys = Annotated[str, flag("--detach-keys", help="Keys that detach [ctrl-p,ctrl-q]")]
@@ -19,13 +20,13 @@ Proxy = Annotated[
 
 
 def attach(
-    context: typer.Context,
+    session: Session,
     container: Annotated[str, typer.Argument(metavar="CONTAINER")],
     no_stdin: Annotated[bool, flag("--no-stdin", help="Only watch")] = False,
     detach_keys: Keys = "",
     sig_proxy: Proxy = True,
 ) -> int:
-    client: Client = context.obj.client
+    client = session.client
     seen = client.call("GET", f"/containers/{part(container)}/json")
     if not seen["State"]["Running"]:
         raise InvalidRequest("you cannot attach to a stopped container, start it first")
@@ -36,14 +37,14 @@ def attach(
 
 
 def start(
-    context: typer.Context,
+    session: Session,
     containers: Annotated[list[str], typer.Argument(metavar="CONTAINER…")],
     attach: Annotated[bool, flag("-a", "--attach", help="Attach to its output and pass signals on")] = False,
     interactive: Annotated[bool, flag("-i", "--interactive", help="Attach our stdin")] = False,
     detach_keys: Keys = "",
     sig_proxy: Proxy = True,
 ) -> int:
-    client: Client = context.obj.client
+    client = session.client
     if not (attach or interactive):
         return output.each(containers, lambda name: client.call("POST", f"/containers/{part(name)}/start"))
     if len(containers) > 1:

@@ -11,6 +11,7 @@ from wherry.cli import output
 from wherry.cli.connection import DaemonError, part
 from wherry.cli.flags import flag
 from wherry.cli.listing import show
+from wherry.cli.session import Session
 from wherry.errors import InvalidRequest
 
 Names = Annotated[list[str], typer.Argument(metavar="CONTAINER…")]
@@ -24,7 +25,7 @@ Format = Annotated[str, flag("--format", help="table, json or a Go template")]
 
 
 def ps(
-    context: typer.Context,
+    session: Session,
     all: Annotated[bool, flag("-a", "--all", help="Show all containers, not only running ones")] = False,
     quiet: Annotated[bool, flag("-q", "--quiet", help="Only ids")] = False,
     no_trunc: Annotated[bool, flag("--no-trunc", help="Do not shorten")] = False,
@@ -40,7 +41,7 @@ def ps(
         "size": size,
         "filters": output.filters(filter or []),
     }
-    found = context.obj.client.call("GET", "/containers/json", query)
+    found = session.client.call("GET", "/containers/json", query)
     rows = [_line(container, no_trunc) for container in found]
     columns = [
         "ID",
@@ -78,46 +79,44 @@ def _line(container: dict[str, Any], full: bool) -> dict[str, str]:
     }
 
 
-def stop(context: typer.Context, containers: Names, time: Timeout = None, signal: Signal = "") -> int:
+def stop(session: Session, containers: Names, time: Timeout = None, signal: Signal = "") -> int:
     query = {"t": time, "signal": signal}
     return output.each(
-        containers, lambda n: context.obj.client.call("POST", f"/containers/{part(n)}/stop", query)
+        containers, lambda n: session.client.call("POST", f"/containers/{part(n)}/stop", query)
     )
 
 
-def restart(context: typer.Context, containers: Names, time: Timeout = None, signal: Signal = "") -> int:
+def restart(session: Session, containers: Names, time: Timeout = None, signal: Signal = "") -> int:
     query = {"t": time, "signal": signal}
     return output.each(
-        containers, lambda n: context.obj.client.call("POST", f"/containers/{part(n)}/restart", query)
+        containers, lambda n: session.client.call("POST", f"/containers/{part(n)}/restart", query)
     )
 
 
-def kill(context: typer.Context, containers: Names, signal: Signal = "") -> int:
+def kill(session: Session, containers: Names, signal: Signal = "") -> int:
     query = {"signal": signal}
     return output.each(
-        containers, lambda n: context.obj.client.call("POST", f"/containers/{part(n)}/kill", query)
+        containers, lambda n: session.client.call("POST", f"/containers/{part(n)}/kill", query)
     )
 
 
-def pause(context: typer.Context, containers: Names) -> int:
-    return output.each(containers, lambda n: context.obj.client.call("POST", f"/containers/{part(n)}/pause"))
+def pause(session: Session, containers: Names) -> int:
+    return output.each(containers, lambda n: session.client.call("POST", f"/containers/{part(n)}/pause"))
 
 
-def unpause(context: typer.Context, containers: Names) -> int:
-    return output.each(
-        containers, lambda n: context.obj.client.call("POST", f"/containers/{part(n)}/unpause")
-    )
+def unpause(session: Session, containers: Names) -> int:
+    return output.each(containers, lambda n: session.client.call("POST", f"/containers/{part(n)}/unpause"))
 
 
-def wait(context: typer.Context, containers: Names) -> int:
+def wait(session: Session, containers: Names) -> int:
     def one(name: str) -> None:
-        print(context.obj.client.call("POST", f"/containers/{part(name)}/wait")["StatusCode"], flush=True)
+        print(session.client.call("POST", f"/containers/{part(name)}/wait")["StatusCode"], flush=True)
 
     return output.each(containers, one, echo=False)
 
 
 def rm(
-    context: typer.Context,
+    session: Session,
     containers: Names,
     force: Annotated[bool, flag("-f", "--force", help="Also if it runs")] = False,
     volumes: Annotated[bool, flag("-v", "--volumes", help="And its anonymous volumes")] = False,
@@ -127,7 +126,7 @@ def rm(
 
     def one(name: str) -> None:
         try:
-            context.obj.client.call("DELETE", f"/containers/{part(name.strip('/'))}", query)
+            session.client.call("DELETE", f"/containers/{part(name.strip('/'))}", query)
         except DaemonError as error:
             if not (force and error.status == 404):
                 raise
@@ -136,32 +135,29 @@ def rm(
     return output.each(containers, one)
 
 
-def rename(
-    context: typer.Context, container: Name, name: Annotated[str, typer.Argument(metavar="NAME")]
-) -> int:
-    context.obj.client.call("POST", f"/containers/{part(container)}/rename", {"name": name})
+def rename(session: Session, container: Name, name: Annotated[str, typer.Argument(metavar="NAME")]) -> int:
+    session.client.call("POST", f"/containers/{part(container)}/rename", {"name": name})
     return 0
 
 
 def top(
-    context: typer.Context,
+    session: Session,
     container: Name,
     arguments: Annotated[list[str] | None, typer.Argument(metavar="[PS OPTION]…")] = None,
 ) -> int:
     query = {"ps_args": " ".join(arguments or [])}
-    found = context.obj.client.call("GET", f"/containers/{part(container)}/top", query)
+    found = session.client.call("GET", f"/containers/{part(container)}/top", query)
     output.table(found["Titles"], found["Processes"] or [])
     return 0
 
 
 def port(
-    context: typer.Context,
+    session: Session,
     container: Name,
     private: Annotated[str | None, typer.Argument(metavar="[PORT[/PROTOCOL]]")] = None,
 ) -> int:
     found = (
-        context.obj.client.call("GET", f"/containers/{part(container)}/json")["NetworkSettings"]["Ports"]
-        or {}
+        session.client.call("GET", f"/containers/{part(container)}/json")["NetworkSettings"]["Ports"] or {}
     )
     if private is not None:
         bindings = found.get(private if "/" in private else f"{private}/tcp")
@@ -176,17 +172,17 @@ def port(
     return 0
 
 
-def diff(context: typer.Context, container: Name) -> int:
-    for change in context.obj.client.call("GET", f"/containers/{part(container)}/changes") or []:
+def diff(session: Session, container: Name) -> int:
+    for change in session.client.call("GET", f"/containers/{part(container)}/changes") or []:
         print("CAD"[change["Kind"]], change["Path"])
     return 0
 
 
 def export(
-    context: typer.Context,
+    session: Session,
     container: Name,
     file: Annotated[str, flag("-o", "--output", help="Write to a file, not to stdout")] = "",
 ) -> int:
-    response = context.obj.client.open("GET", f"/containers/{part(container)}/export")
+    response = session.client.open("GET", f"/containers/{part(container)}/export")
     output.save(response.chunks(), file)
     return 0

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wherry.cli.dispatch import Session
+from wherry.cli.session import Session
 
 Text = str | None
 
@@ -17,7 +17,7 @@ def _flag(name: str, help: str) -> Any:
 
 
 def daemon(
-    context: typer.Context,
+    session: Session,
     host: Annotated[
         list[str] | None, typer.Option("-H", "--host", help="Listen here [unix:///run/wherry.sock]")
     ] = None,
@@ -77,18 +77,15 @@ def daemon(
     init: Annotated[bool | None, typer.Option("--init/--no-init", help="An init in every container")] = None,
     validate: Annotated[bool, _flag("--validate", "Check the configuration and stop")] = False,
 ) -> int:
-    from wherry.config import load
-
-    session: Session = context.obj
-    given = {
-        name.replace("_", "-"): value for name, value in context.params.items() if value not in (None, [], ())
-    }
-    for name in ("config-file", "validate", "host"):
+    given = {name.replace("_", "-"): value for name, value in locals().items() if value not in (None, [], ())}
+    for name in ("session", "config-file", "validate", "host"):
         given.pop(name, None)
     if hosts := [*session.hosts, *(host or [])]:
         given["host"] = hosts
     if session.debug:
         given["debug"] = True
+    from wherry.config import load
+
     settings = load(given, config_file)
     if validate:
         for warning in settings.warnings:

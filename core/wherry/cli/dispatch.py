@@ -1,46 +1,36 @@
-"""From a command line to the function of its verb: global flags, the verb, its own flags by typer, the exit code."""
+"""From a command line to the function of its verb: global flags, the verb, its own flags, the exit code."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
+import signal
 import sys
+import typing
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from wherry.cli.connection import Client, DaemonError
+from wherry.cli import arguments
+from wherry.cli.connection import DaemonError
+from wherry.cli.session import USAGE, Session, UsageError
 from wherry.cli.verbs import ALIASES, NOT_HERE, VERBS, Verb
 from wherry.errors import ConfigurationError, WherryError
 from wherry.words import nearest
 
-USAGE: Final = 125  # as docker: the command line itself is wrong
 CONFIGURATION: Final = 2
 
 
-@dataclass(slots=True)
-class Session:
-    """What every verb has: the daemon that was named. `hosts` is all that -H said, which only `daemon` may repeat."""
-
-    hosts: list[str] = field(default_factory=list)
-    debug: bool = False
-
-    @property
-    def client(self) -> Client:
-        return Client(self.hosts[-1] if self.hosts else "")
-
-
-class UsageError(Exception):
-    """The command line is wrong."""
-
-
-def dispatch(arguments: list[str]) -> int:
+def dispatch(words: list[str]) -> int:
     """Run one command line; answers the exit code."""
     session = Session()
     try:
-        rest = _global_flags(arguments, session)
+        rest = _global_flags(words, session)
         if not rest or rest[0] in ("-h", "--help", "help"):
             return _help(rest)
         name, verb, rest = _find(rest)
+        if name != "daemon":
+            # `wherry logs x | head` ends as every filter does; sockets are written with MSG_NOSIGNAL.
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         return _run(name, verb, rest, session)
     except UsageError as error:
         return _fail(f"{error}\nSee `wherry --help`.", USAGE)
@@ -49,9 +39,12 @@ def dispatch(arguments: list[str]) -> int:
     except (WherryError, DaemonError) as error:
         return _fail(str(error), 1)
     except OSError as error:
-        return _fail(
-            f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error), 1
-        )
+        why = error.strerror or str(error)
+        return _fail(f"{error.filename}: {why}" if error.filename else why, 1)
+    except Exception as error:
+        if session.debug or "daemon" in words:
+            raise
+        return _fail(f"this should not happen: {type(error).__name__}: {error}; `wherry -D …` shows where", 1)
 
 
 def _fail(message: str, code: int) -> int:
@@ -59,8 +52,8 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _global_flags(arguments: list[str], session: Session) -> list[str]:
-    rest = list(arguments)
+def _global_flags(words: list[str], session: Session) -> list[str]:
+    rest = list(words)
     while rest and rest[0].startswith("-") and rest[0] not in ("-h", "--help"):
         flag, equals, value = rest.pop(0).partition("=")
         if flag.startswith("-H") and len(flag) > 2:
@@ -96,64 +89,35 @@ def _find(words: list[str]) -> tuple[str, Verb, list[str]]:
     raise UsageError(f'"{word}" is not a wherry command{known if "mean" in known else ""}')
 
 
-def _run(name: str, verb: Verb, arguments: list[str], session: Session) -> int:
+def _run(name: str, verb: Verb, words: list[str], session: Session) -> int:
+    module = importlib.import_module(f"wherry.cli.{verb.module}")
+    function: Callable[..., int | None] = getattr(module, verb.function)
+    flags = words[: words.index("--")] if "--" in words else words
+    if "--help" in (flags[:1] if verb.program else flags):
+        return _help_of(name, verb, function)
+    try:
+        given = arguments.read(name, function, words, program=verb.program)
+    except UsageError as error:
+        return _fail(f"{error}\nSee `wherry {name} --help`.", CONFIGURATION if name == "daemon" else USAGE)
+    return int(function(session=session, **given) or 0)
+
+
+def _help_of(name: str, verb: Verb, function: Callable[..., int | None]) -> int:
+    """typer writes it, from the same declarations; the session is not for users."""
     import typer
     import typer.main
 
-    function: Callable[..., int | None] = getattr(
-        importlib.import_module(f"wherry.cli.{verb.module}"), verb.function
-    )
+    def shown(**_: object) -> None: ...
+
+    signature = inspect.signature(function)
+    visible = [each for each in signature.parameters.values() if each.name != "session"]
+    hints = typing.get_type_hints(function, include_extras=True)
+    shown.__signature__ = signature.replace(parameters=visible)  # type: ignore[attr-defined]
+    shown.__annotations__ = {each.name: hints[each.name] for each in visible}
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(
-        name,
-        help=f"{verb.help}.",
-        context_settings={"allow_interspersed_args": not verb.program, "help_option_names": ["--help"]},
-    )(function)
-    command: Any = typer.main.get_command(app)
-    usage: type[Exception] = typer.BadParameter.__mro__[1]  # UsageError; it has no public name of its own
-    try:
-        code = command.main(
-            args=_plain_booleans(arguments, command.params, stop=verb.program),
-            prog_name=f"wherry {name}",
-            standalone_mode=False,
-            obj=session,
-        )
-    except usage as error:
-        message = error.format_message() if hasattr(error, "format_message") else str(error)
-        print(f"wherry {name}: {message}\nSee `wherry {name} --help`.", file=sys.stderr)
-        return USAGE if name != "daemon" else CONFIGURATION
-    except typer.Abort:
-        return 130
-    return int(code or 0)
-
-
-def _plain_booleans(arguments: list[str], parameters: list[Any], *, stop: bool) -> list[str]:
-    """`--rm=true` and `--sig-proxy=false`, which docker's users write, as `--rm` and `--no-sig-proxy`."""
-    takes_value = {name for each in parameters if not getattr(each, "is_flag", False) for name in each.opts}
-    booleans = {name: each for each in parameters if getattr(each, "is_flag", False) for name in each.opts}
-    found: list[str] = []
-    rest = iter(arguments)
-    for word in rest:
-        name, equals, value = word.partition("=")
-        if word == "--" or (stop and not (word.startswith("-") and len(word) > 1)):
-            return [*found, word, *rest]
-        if equals and name in booleans and value.lower() in ("true", "false", "1", "0", "t", "f"):
-            wanted = value.lower() in ("true", "1", "t")
-            opposite = booleans[name].secondary_opts
-            if wanted or opposite:
-                found.append(name if wanted else opposite[0])
-            continue
-        found.append(word)
-        last = word if word.startswith("--") else "-" + word[-1]
-        clustered = not word.startswith("--") and all("-" + letter in booleans for letter in word[1:-1])
-        if (
-            word.startswith("-")
-            and last in takes_value
-            and not equals
-            and (word.startswith("--") or clustered)
-        ):
-            found += [value for value in [next(rest, None)] if value is not None]
-    return found
+    app.command(name, help=f"{verb.help}.", context_settings={"help_option_names": ["--help"]})(shown)
+    typer.main.get_command(app).main(args=["--help"], prog_name=f"wherry {name}", standalone_mode=False)
+    return 0
 
 
 def _help(words: list[str]) -> int:

@@ -6,15 +6,14 @@ import dataclasses
 import json
 from typing import Annotated
 
-import typer
-
 from wherry.cli.flags import flag
+from wherry.cli.session import Session
 
 WORDS = {"good": "ok", "lacking": "lacks", "missing": "MISSING"}
 
 
 def doctor(
-    context: typer.Context,
+    session: Session,
     format: Annotated[str, flag("--format", help="json")] = "",
     quiet: Annotated[bool, flag("-q", "--quiet", help="Only what is lacking or missing")] = False,
 ) -> int:

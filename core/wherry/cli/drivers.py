@@ -6,19 +6,18 @@ import json
 import sys
 from typing import Annotated, Any
 
-import typer
-
 from wherry.cli import output
 from wherry.cli.connection import DaemonError
 from wherry.cli.flags import flag
+from wherry.cli.session import Session
 
 
 def drivers(
-    context: typer.Context,
+    session: Session,
     check: Annotated[bool, flag("--check", help="Import each and hold it against its contract")] = False,
     format: Annotated[str, flag("--format", help="table or json")] = "",
 ) -> int:
-    found = _drivers(context, check)
+    found = _drivers(session, check)
     if format == "json":
         print(json.dumps(found))
     else:
@@ -31,9 +30,9 @@ def drivers(
     return 1 if broken else 0
 
 
-def _drivers(context: typer.Context, check: bool) -> list[dict[str, Any]]:
+def _drivers(session: Session, check: bool) -> list[dict[str, Any]]:
     try:
-        answer = context.obj.client.call("GET", "/wherry/drivers", {"check": check})
+        answer = session.client.call("GET", "/wherry/drivers", {"check": check})
         assert isinstance(answer, list)
         return answer
     except DaemonError as error:

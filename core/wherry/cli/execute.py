@@ -11,11 +11,12 @@ import typer
 from wherry.cli import follow, parse, terminal
 from wherry.cli.connection import DaemonError, part
 from wherry.cli.flags import flag
+from wherry.cli.session import Session
 from wherry.errors import InvalidRequest
 
 
 def execute(
-    context: typer.Context,
+    session: Session,
     container: Annotated[str, typer.Argument(metavar="CONTAINER")],
     command: Annotated[list[str], typer.Argument(metavar="COMMAND [ARG]…")],
     detach: Annotated[bool, flag("-d", "--detach", help="Do not wait for it")] = False,
@@ -28,7 +29,7 @@ def execute(
     privileged: Annotated[bool, flag("--privileged", help="Give the process everything")] = False,
     detach_keys: Annotated[str, flag("--detach-keys", help="Keys that detach [ctrl-p,ctrl-q]")] = "",
 ) -> int:
-    client = context.obj.client
+    client = session.client
     if tty and interactive and not detach and not os.isatty(0):
         raise InvalidRequest("the input device is not a TTY")
     console = terminal.size() if tty else None

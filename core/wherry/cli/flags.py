@@ -1,9 +1,9 @@
 """Flags that several verbs share, declared once: a dataclass of flags stands for them in a function's signature.
 
     @flattened
-    def run(context: typer.Context, image: str, flags: ContainerFlags) -> int: …
+    def run(session: Session, image: str, flags: ContainerFlags) -> int: …
 
-typer sees every field of `ContainerFlags` as a parameter of its own; `run` gets the object.
+Every field of `ContainerFlags` is seen as a parameter of its own; `run` gets the object.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any, Final
 
 import typer
 
+from wherry.cli.session import Session
+
 NOT_GIVEN: Final[Any] = None
 """The default of a flag that may be repeated; the field is then an empty list."""
 
@@ -26,13 +28,13 @@ def flag(*names: str, help: str, metavar: str | None = None, hidden: bool = Fals
 
 
 def flattened(function: Callable[..., int]) -> Callable[..., int]:
-    """`function` with every parameter whose type is a dataclass replaced, for typer, by that dataclass's fields."""
+    """`function` with every parameter whose type is a dataclass replaced by that dataclass's fields."""
     hints = typing.get_type_hints(function, include_extras=True)
     parameters: list[inspect.Parameter] = []
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         kind = hints[name]
-        if not dataclasses.is_dataclass(kind):
+        if kind is Session or not dataclasses.is_dataclass(kind):
             parameters.append(parameter.replace(annotation=kind, kind=parameter.KEYWORD_ONLY))
             continue
         groups[name] = typing.get_type_hints(kind, include_extras=True)
@@ -40,9 +42,11 @@ def flattened(function: Callable[..., int]) -> Callable[..., int]:
             as_parameter = parameter.replace(name=each.name, kind=parameter.KEYWORD_ONLY)
             parameters.append(as_parameter.replace(default=each.default, annotation=groups[name][each.name]))
 
+    defaults = {each.name: each.default for each in parameters}
+
     def call(**given: Any) -> int:
         for name, fields in groups.items():
-            values = {each: _value(given.pop(each), kind) for each, kind in fields.items()}
+            values = {each: _value(given.pop(each, defaults[each]), kind) for each, kind in fields.items()}
             given[name] = hints[name](**values)
         return function(**given)
 

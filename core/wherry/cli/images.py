@@ -14,6 +14,7 @@ from wherry.cli import output
 from wherry.cli.connection import DaemonError, Response, part
 from wherry.cli.flags import flag
 from wherry.cli.listing import show
+from wherry.cli.session import Session
 from wherry.errors import InvalidRequest
 from wherry.quantities import human_size
 
@@ -23,7 +24,7 @@ Image = Annotated[str, typer.Argument(metavar="IMAGE")]
 
 
 def images(
-    context: typer.Context,
+    session: Session,
     repository: Annotated[str | None, typer.Argument(metavar="[REPOSITORY[:TAG]]")] = None,
     all: Annotated[bool, flag("-a", "--all", help="Also those between")] = False,
     quiet: Annotated[bool, flag("-q", "--quiet", help="Only ids")] = False,
@@ -35,7 +36,7 @@ def images(
     filters = output.filters(filter or [])
     if repository:
         filters.setdefault("reference", []).append(repository)
-    found = context.obj.client.call("GET", "/images/json", {"all": all, "filters": filters})
+    found = session.client.call("GET", "/images/json", {"all": all, "filters": filters})
     rows = [line for image in found for line in _lines(image, no_trunc)]
     columns = ["Repository", "Tag", *(["Digest"] if digests else []), "ID", "CreatedSince", "Size"]
     titles = {"ID": "IMAGE ID", "CreatedSince": "CREATED"}
@@ -62,7 +63,7 @@ def _lines(image: dict[str, Any], full: bool) -> Iterator[dict[str, str]]:
 
 
 def import_(
-    context: typer.Context,
+    session: Session,
     source: Annotated[str, typer.Argument(metavar="FILE|-")],
     reference: Annotated[str | None, typer.Argument(metavar="[REPOSITORY[:TAG]]")] = None,
     change: Annotated[
@@ -80,47 +81,45 @@ def import_(
         "changes": change or [],
         "platform": platform,
     }
-    response = context.obj.client.open("POST", "/images/create", query, upload=_upload(source))
+    response = session.client.open("POST", "/images/create", query, upload=_upload(source))
     for line in _progress(response):
         print(line)
     return 0
 
 
 def load(
-    context: typer.Context,
+    session: Session,
     input: Annotated[str, flag("-i", "--input", help="Read from a file, not from stdin")] = "-",
     quiet: Annotated[bool, flag("-q", "--quiet", help="Only what was loaded")] = False,
 ) -> int:
     if input == "-" and os.isatty(0):
         raise InvalidRequest("requested load from stdin, but stdin is empty; name a file with -i")
     for line in _progress(
-        context.obj.client.open("POST", "/images/load", {"quiet": True}, upload=_upload(input))
+        session.client.open("POST", "/images/load", {"quiet": True}, upload=_upload(input))
     ):
         print(line, flush=True)
     return 0
 
 
 def save(
-    context: typer.Context,
+    session: Session,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE…")],
     file: Annotated[str, flag("-o", "--output", help="Write to a file, not to stdout")] = "",
 ) -> int:
-    output.save(context.obj.client.open("GET", "/images/get", {"names": images}).chunks(), file)
+    output.save(session.client.open("GET", "/images/get", {"names": images}).chunks(), file)
     return 0
 
 
-def tag(
-    context: typer.Context, image: Image, name: Annotated[str, typer.Argument(metavar="NAME[:TAG]")]
-) -> int:
+def tag(session: Session, image: Image, name: Annotated[str, typer.Argument(metavar="NAME[:TAG]")]) -> int:
     repository, separator, tag = name.rpartition(":")
     if not separator or "/" in tag:
         repository, tag = name, "latest"
-    context.obj.client.call("POST", f"/images/{part(image)}/tag", {"repo": repository, "tag": tag})
+    session.client.call("POST", f"/images/{part(image)}/tag", {"repo": repository, "tag": tag})
     return 0
 
 
 def rmi(
-    context: typer.Context,
+    session: Session,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE…")],
     force: Annotated[bool, flag("-f", "--force", help="Also if it is used or has several names")] = False,
     no_prune: Annotated[bool, flag("--no-prune", help="Keep parents without a name")] = False,
@@ -128,7 +127,7 @@ def rmi(
     def one(name: str) -> None:
         try:
             query = {"force": force, "noprune": no_prune}
-            for done in context.obj.client.call("DELETE", f"/images/{part(name)}", query) or []:
+            for done in session.client.call("DELETE", f"/images/{part(name)}", query) or []:
                 for what, which in done.items():
                     print(f"{what}: {which}")
         except DaemonError as error:
@@ -140,7 +139,7 @@ def rmi(
 
 
 def history(
-    context: typer.Context,
+    session: Session,
     image: Image,
     quiet: Annotated[bool, flag("-q", "--quiet", help="Only ids")] = False,
     no_trunc: Annotated[bool, flag("--no-trunc", help="Do not shorten")] = False,
@@ -154,7 +153,7 @@ def history(
             "Size": human_size(each["Size"]),
             "Comment": each.get("Comment", ""),
         }
-        for each in context.obj.client.call("GET", f"/images/{part(image)}/history")
+        for each in session.client.call("GET", f"/images/{part(image)}/history")
     ]
     titles = {"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedBy": "CREATED BY"}
     return show(

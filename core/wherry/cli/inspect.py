@@ -11,6 +11,7 @@ import typer
 
 from wherry.cli.connection import Client, DaemonError, part
 from wherry.cli.flags import flag
+from wherry.cli.session import Session
 from wherry.cli.template import Template
 from wherry.errors import InvalidRequest
 
@@ -18,7 +19,7 @@ PATHS = {"container": "/containers/{}/json", "image": "/images/{}/json", "networ
 
 
 def inspect(
-    context: typer.Context,
+    session: Session,
     names: Annotated[list[str], typer.Argument(metavar="NAME…")],
     format: Annotated[str, flag("-f", "--format", help="json or a Go template")] = "",
     type: Annotated[str, flag("--type", help="container, image or network")] = "",
@@ -26,7 +27,7 @@ def inspect(
 ) -> int:
     if type and type not in PATHS:
         raise InvalidRequest(f'"{type}" is not a valid value for --type: one of {", ".join(PATHS)}')
-    return print_all(context.obj.client, names, [type] if type else list(PATHS), format, size)
+    return print_all(session.client, names, [type] if type else list(PATHS), format, size)
 
 
 def print_all(

@@ -11,6 +11,7 @@ from wherry.cli.connection import part
 from wherry.cli.flags import flag
 from wherry.cli.inspect import print_all
 from wherry.cli.listing import show
+from wherry.cli.session import Session
 from wherry.errors import InvalidRequest
 
 Network = Annotated[str, typer.Argument(metavar="NETWORK")]
@@ -20,13 +21,13 @@ Many = list[str] | None
 
 
 def ls(
-    context: typer.Context,
+    session: Session,
     quiet: Annotated[bool, flag("-q", "--quiet", help="Only ids")] = False,
     no_trunc: Annotated[bool, flag("--no-trunc", help="Do not shorten")] = False,
     filter: Annotated[Many, flag("-f", "--filter", help="name=value")] = None,
     format: Annotated[str, flag("--format", help="table, json or a Go template")] = "",
 ) -> int:
-    found = context.obj.client.call("GET", "/networks", {"filters": output.filters(filter or [])})
+    found = session.client.call("GET", "/networks", {"filters": output.filters(filter or [])})
     rows = [
         {
             "ID": output.short_id(each["Id"], no_trunc),
@@ -45,7 +46,7 @@ def ls(
 
 
 def create(
-    context: typer.Context,
+    session: Session,
     network: Network,
     driver: Annotated[str, flag("-d", "--driver", help="Network driver [bridge]")] = "bridge",
     subnet: Annotated[Many, flag("--subnet", help="10.1.0.0/16")] = None,
@@ -77,24 +78,24 @@ def create(
         "Options": parse.pairs(opt or []),
         "Labels": parse.pairs(label or []),
     }
-    print(context.obj.client.call("POST", "/networks/create", None, body)["Id"])
+    print(session.client.call("POST", "/networks/create", None, body)["Id"])
     return 0
 
 
-def rm(context: typer.Context, networks: Networks) -> int:
-    return output.each(networks, lambda name: context.obj.client.call("DELETE", f"/networks/{part(name)}"))
+def rm(session: Session, networks: Networks) -> int:
+    return output.each(networks, lambda name: session.client.call("DELETE", f"/networks/{part(name)}"))
 
 
 def inspect(
-    context: typer.Context,
+    session: Session,
     networks: Networks,
     format: Annotated[str, flag("-f", "--format", help="json or a Go template")] = "",
 ) -> int:
-    return print_all(context.obj.client, networks, ["network"], format)
+    return print_all(session.client, networks, ["network"], format)
 
 
 def connect(
-    context: typer.Context,
+    session: Session,
     network: Network,
     container: Container,
     ip: Annotated[str, flag("--ip", help="IPv4 address")] = "",
@@ -106,16 +107,16 @@ def connect(
     if ip or ip6:
         endpoint["IPAMConfig"] = {"IPv4Address": ip, "IPv6Address": ip6}
     body = {"Container": container, "EndpointConfig": endpoint}
-    context.obj.client.call("POST", f"/networks/{part(network)}/connect", None, body)
+    session.client.call("POST", f"/networks/{part(network)}/connect", None, body)
     return 0
 
 
 def disconnect(
-    context: typer.Context,
+    session: Session,
     network: Network,
     container: Container,
     force: Annotated[bool, flag("-f", "--force", help="Whatever the container's state")] = False,
 ) -> int:
     body = {"Container": container, "Force": force}
-    context.obj.client.call("POST", f"/networks/{part(network)}/disconnect", None, body)
+    session.client.call("POST", f"/networks/{part(network)}/disconnect", None, body)
     return 0

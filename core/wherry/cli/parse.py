@@ -216,8 +216,8 @@ def throttle(text: str, key: str = "Rate") -> Json:
 
 
 def ulimit(text: str) -> Json:
-    limit = parse_ulimit(text)
-    return {"Name": limit.name, "Soft": limit.soft, "Hard": limit.hard}
+    name, soft, hard = parse_ulimit(text)
+    return {"Name": name, "Soft": soft, "Hard": hard}
 
 
 def restart(text: str) -> Json:

@@ -13,14 +13,14 @@ from wherry.cli import follow
 from wherry.cli.connection import Client, DaemonError, part
 from wherry.cli.container_flags import ContainerFlags
 from wherry.cli.container_request import attached, request
-from wherry.cli.dispatch import USAGE, Session
 from wherry.cli.flags import flag, flattened
+from wherry.cli.session import USAGE, Session
 from wherry.errors import InvalidRequest, WherryError
 
 
 @flattened
 def run(
-    context: typer.Context,
+    session: Session,
     image: Annotated[str, typer.Argument(metavar="IMAGE")],
     flags: ContainerFlags,
     command: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND] [ARG]…")] = None,
@@ -30,7 +30,6 @@ def run(
     ] = True,
     detach_keys: Annotated[str, flag("--detach-keys", help="Keys that detach [ctrl-p,ctrl-q]")] = "",
 ) -> int:
-    session: Session = context.obj
     client = session.client
     try:
         if flags.tty and flags.interactive and not detach and not os.isatty(0):
@@ -52,12 +51,12 @@ def run(
 
 @flattened
 def create(
-    context: typer.Context,
+    session: Session,
     image: Annotated[str, typer.Argument(metavar="IMAGE")],
     flags: ContainerFlags,
     command: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND] [ARG]…")] = None,
 ) -> int:
-    print(_create(context.obj.client, flags, request(flags, image, command or [], detach=False)))
+    print(_create(session.client, flags, request(flags, image, command or [], detach=False)))
     return 0
 
 

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-import typer
-
 from wherry.cli.connection import DaemonError
 from wherry.cli.flags import flag
+from wherry.cli.session import Session
 from wherry.cli.template import Template
 from wherry.cli.version import VERSION
 from wherry.quantities import human_size
@@ -29,8 +28,8 @@ _LINES = {
 }  # fmt: skip
 
 
-def info(context: typer.Context, format: Format = "") -> int:
-    found = context.obj.client.call("GET", "/info")
+def info(session: Session, format: Format = "") -> int:
+    found = session.client.call("GET", "/info")
     if format:
         print(json.dumps(found) if format == "json" else Template(format).render(found))
         return 0
@@ -61,10 +60,10 @@ def _info_lines(title: str, key: str, value: Any) -> Iterator[str]:
             yield f"{title}: {value}"
 
 
-def version(context: typer.Context, format: Format = "") -> int:
+def version(session: Session, format: Format = "") -> int:
     client: dict[str, Any] = {"Version": VERSION, "Python": sys.version.split()[0]}
     try:
-        server = context.obj.client.call("GET", "/version")
+        server = session.client.call("GET", "/version")
         problem = None
     except DaemonError as error:
         server, problem = None, error

@@ -10,10 +10,11 @@ import typer
 from wherry.cli import output, parse
 from wherry.cli.connection import part
 from wherry.cli.flags import flag
+from wherry.cli.session import Session
 
 
 def update(
-    context: typer.Context,
+    session: Session,
     containers: Annotated[list[str], typer.Argument(metavar="CONTAINER…")],
     memory: Annotated[str, flag("-m", "--memory", help="Memory limit: 64m")] = "",
     memory_swap: Annotated[str, flag("--memory-swap", help="Memory and swap; -1: unlimited swap")] = "",
@@ -45,7 +46,7 @@ def update(
     body = {name: value for name, value in said.items() if value not in (0, "", None)}
 
     def one(name: str) -> None:
-        answer = context.obj.client.call("POST", f"/containers/{part(name)}/update", None, body) or {}
+        answer = session.client.call("POST", f"/containers/{part(name)}/update", None, body) or {}
         for warning in answer.get("Warnings") or []:
             print(f"WARNING: {warning}", file=sys.stderr)
 

@@ -12,6 +12,7 @@ import typer
 from wherry.cli import output, streams
 from wherry.cli.connection import part
 from wherry.cli.flags import flag
+from wherry.cli.session import Session
 from wherry.cli.template import Template
 from wherry.errors import InvalidRequest
 from wherry.quantities import human_size, parse_duration
@@ -21,7 +22,7 @@ Until = Annotated[str, flag("--until", help="Up to then: a time, or how long ago
 
 
 def logs(
-    context: typer.Context,
+    session: Session,
     container: Annotated[str, typer.Argument(metavar="CONTAINER")],
     follow: Annotated[bool, flag("-f", "--follow", help="Go on as it writes")] = False,
     tail: Annotated[str, flag("-n", "--tail", help="How many lines from the end, or all")] = "all",
@@ -30,7 +31,7 @@ def logs(
     since: Since = "",
     until: Until = "",
 ) -> int:
-    client = context.obj.client
+    client = session.client
     path = f"/containers/{part(container)}"
     tty = client.call("GET", f"{path}/json")["Config"]["Tty"]
     query = {
@@ -67,7 +68,7 @@ def _time(text: str) -> str:
 
 
 def events(
-    context: typer.Context,
+    session: Session,
     since: Since = "",
     until: Until = "",
     filter: Annotated[list[str] | None, flag("-f", "--filter", help="name=value")] = None,
@@ -75,7 +76,7 @@ def events(
 ) -> int:
     query = {"since": _time(since), "until": _time(until), "filters": output.filters(filter or [])}
     template = Template(format) if format not in ("", "json") else None
-    for event in context.obj.client.open("GET", "/events", query).values():
+    for event in session.client.open("GET", "/events", query).values():
         if template:
             print(template.render(event), flush=True)
         else:
@@ -103,7 +104,7 @@ _TITLES = {
 
 
 def stats(
-    context: typer.Context,
+    session: Session,
     containers: Annotated[list[str] | None, typer.Argument(metavar="[CONTAINER]…")] = None,
     all: Annotated[bool, flag("-a", "--all", help="Also those that do not run")] = False,
     no_stream: Annotated[bool, flag("--no-stream", help="Only once")] = False,
@@ -112,7 +113,7 @@ def stats(
 ) -> int:
     from wherry.cli.listing import show
 
-    client = context.obj.client
+    client = session.client
     columns = ["Container", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"]
     before: dict[str, dict[str, Any]] = {}
     while True:
