@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from wherry.testing.daemon import WHERRY, Daemon, NetworkNamespace
+import pytest
+
+from wherry import Engine
+from wherry.errors import CommandNotFound
+from wherry.testing.daemon import WHERRY, Daemon, NetworkNamespace, eventually
+from wherry.testing.images import busybox_image
 
 
 def test_two_daemons_side_by_side(make_daemon: Callable[..., Daemon]) -> None:
@@ -70,4 +76,34 @@ def test_embedding() -> None:
         assert str(root) not in Path("/proc/self/mountinfo").read_text()
     finally:
         net.close()
+        shutil.rmtree(root)
+
+
+def test_sighup_puts_flushed_rules_back(make_daemon: Callable[..., Daemon]) -> None:
+    """Somebody flushes the firewall: on SIGHUP a published port answers again, and the daemon goes on."""
+    daemon = make_daemon().start()
+    daemon.image()
+    daemon.ok(
+        "run", "-d", "-p", "8082:80", "busybox", "sh", "-c", "echo page > index.html; exec httpd -f -p 80"
+    )
+    eventually(lambda: daemon.net.fetch("http://127.0.0.1:8082/") == "page\n")
+    daemon.net.run("nft", "flush", "ruleset")
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGHUP)
+    eventually(lambda: daemon.net.fetch("http://127.0.0.1:8082/") == "page\n", "the port answers again")
+    assert daemon.docker("ps").returncode == 0
+
+
+def test_a_start_that_fails_tells_the_first_error(own_network: None) -> None:
+    """`Engine.run` of a program that is not there says so, and leaves no container."""
+    root = Path(tempfile.mkdtemp(prefix="wherry-embed-", dir="/var/tmp"))
+    try:
+        with Engine(root) as engine:
+            busybox_image(engine)
+            with pytest.raises(CommandNotFound, match="executable file not found"):
+                engine.run("busybox", ["no-such-program"], network="none")
+            assert engine.containers(all=True) == []
+            engine_id = (root / "engine-id").read_text().strip()
+        assert not list(Path("/sys/fs/cgroup").glob(f"*/wherry-{engine_id}"))
+    finally:
         shutil.rmtree(root)

@@ -1,6 +1,6 @@
 """The daemon: an engine with its frontends, until a signal ends it. Containers do not end with it.
 
-SIGTERM and SIGINT leave: frontends stop, containers go on (`live-restore`) or are stopped within the shutdown timeout.
+SIGHUP puts back what others took from the kernel. SIGTERM and SIGINT leave: frontends stop, containers go on (`live-restore`) or are stopped within the shutdown timeout.
 """
 
 from __future__ import annotations
@@ -44,10 +44,21 @@ def main(settings: Settings) -> int:
 
     # The command line lets SIGPIPE end it; here a client that hangs up is none of our end.
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     with _pidfile(settings.pidfile), Engine(settings=settings) as engine:
+        signal.signal(signal.SIGHUP, lambda number, frame: _mend(engine))
         return _serve(engine, settings, leave)
+
+
+def _mend(engine: Engine) -> None:
+    """SIGHUP: what others took from the kernel is put back. The configuration is read at the next start."""
+
+    def mend() -> None:
+        log.info("SIGHUP: mended %s", ", ".join(engine.mend()) or "nothing, all is there")
+
+    threading.Thread(target=mend, name="mend").start()
 
 
 def _serve(engine: Engine, settings: Settings, leave: threading.Event) -> int:

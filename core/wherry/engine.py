@@ -11,9 +11,9 @@ Leaving the `with` leaves containers running; the next engine on the same root a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -280,6 +280,10 @@ class Engine:
     def disk_usage(self) -> Mapping[str, Any]:
         return describe.disk_usage(self._house)
 
+    def mend(self) -> list[str]:
+        """Give the kernel again what was taken from it (rules flushed by somebody else); answers what that was."""
+        return self._house.networks.mend()
+
     # for programs that embed an engine
 
     def run(
@@ -295,17 +299,18 @@ class Engine:
         """Create, start, wait, and (unless told otherwise) remove a container; answers its exit code."""
         whole = msgspec.structs.replace(config or Config(), image=image, cmd=list(command) or None)
         host = msgspec.structs.replace(host_config or HostConfig(), network_mode=network, auto_remove=remove)
-        promised = threading.Event()
+        promised: Future[None] = Future()
         made = create.create(self._house, CreateRequest(config=whole, host_config=host), promised=promised)
         ended = waiting.wait(self._house, made.id, "removed" if remove else "next-exit")
         try:
             start.start(self._house, made.id)
         except BaseException:
             if remove:
-                self.remove(made.id, force=True)
+                with contextlib.suppress(NotFound):
+                    self.remove(made.id, force=True)
             raise
         code = ended.result().code
-        promised.wait()
+        promised.result()
         return code
 
     def output(self, image: str, command: Sequence[str] = (), *, network: str = "bridge") -> bytes:

@@ -10,6 +10,7 @@ import fcntl
 import json
 import logging
 import os
+import posixpath
 import secrets
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from wherry.images import Images
 from wherry.keeper.client import Keepers
 from wherry.keeper.protocol import Warm
 from wherry.lifecycle import exits, restore
-from wherry.linux import mountinfo, mounts, processes
+from wherry.linux import cgroups, mountinfo, mounts, processes
 from wherry.network.networks import Networks, NetworkSettings
 from wherry.plugins import Driver, Kind, load
 from wherry.services import EngineServices
@@ -141,7 +142,7 @@ def _open(settings: Settings, lock: int, closers: list[Callable[[], object]]) ->
         exec_root=settings.exec_root,
         engine_id=engine_id,
         driver=lambda name: drivers("network", name),
-        settings=_network_settings(settings),
+        settings=_network_settings(settings, engine_id),
         log=services.log,
     )
     closers.append(networks.close)
@@ -213,6 +214,8 @@ def close_house(opened: Opened) -> None:
     house.networks.close()
     if alone:
         _clear_exec_root(house.exec_root)
+        cgroups.remove_empty(house.cgroup_parent)
+        cgroups.remove_empty(posixpath.dirname(house.cgroup_parent))
     os.close(opened.lock)
 
 
@@ -314,9 +317,9 @@ def _storage(settings: Settings, drivers: Drivers) -> Driver:
     raise Unsupported("no storage driver works here: " + "; ".join(reasons))
 
 
-def _network_settings(settings: Settings) -> NetworkSettings:
+def _network_settings(settings: Settings, engine_id: str) -> NetworkSettings:
     return NetworkSettings(
-        bridge=settings.bridge,
+        bridge=settings.bridge or f"wh-{engine_id}",
         bip=settings.bip,
         fixed_cidr=settings.fixed_cidr,
         mtu=settings.mtu,

@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 import signal
-import threading
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
@@ -43,10 +43,10 @@ MINIMUM_MEMORY: Final = 6 * 1024 * 1024
 _ENVIRONMENT_NAME: Final = re.compile(r"[^=\0]+")
 
 
-def create(house: House, request: CreateRequest, *, promised: threading.Event | None = None) -> Created:
+def create(house: House, request: CreateRequest, *, promised: Future[None] | None = None) -> Created:
     """Make a container that can be started. Durable when it returns.
 
-    With `promised` the syncing is done beside the caller, who must wait for that event before he reports success.
+    With `promised` the syncing is done beside the caller, who must have that future's result before he reports success.
     Raises InvalidRequest, NotFound (image), NameInUse. Source: reference Daemon.Create; API 1.51 ContainerCreate.
     """
     house.admit("container.create", request.name, {"request": request})
@@ -101,16 +101,18 @@ def _promise(directory: Path, record: Record, host: HostConfig) -> None:
     atomic.sync_directory(directory.parent)
 
 
-def _promise_later(directory: Path, promised: threading.Event) -> None:
+def _promise_later(directory: Path, promised: Future[None]) -> None:
     try:
         atomic.sync_file(directory / records.HOST_CONFIG)
         atomic.sync_file(directory / records.CONFIG)
         atomic.sync_directory(directory)
         atomic.sync_directory(directory.parent)
     except FileNotFoundError:
-        pass  # removed meanwhile: nothing left to promise
-    finally:
-        promised.set()
+        promised.set_result(None)  # removed meanwhile: nothing left to promise
+    except OSError as error:
+        promised.set_exception(error)
+    else:
+        promised.set_result(None)
 
 
 def _fits(wanted: str, image: ImageView | None) -> None:

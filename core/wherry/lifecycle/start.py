@@ -197,7 +197,12 @@ def hosts(begun: Start, undo: Undo) -> None:
 
 def settings(begun: Start, undo: Undo) -> None:
     """What this kernel cannot honour is said and dropped: reference `verifyDaemonSettings`."""
-    if begun.house.settings.ip_forward and Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "0":
+    bridged = begun.connection is not None and begun.connection.endpoints
+    if (
+        bridged
+        and begun.house.settings.ip_forward
+        and Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "0"
+    ):
         log.warning("IPv4 forwarding is disabled. Networking will not work")
 
 
