@@ -1,6 +1,7 @@
 """The daemon: an engine with its frontends, until a signal ends it. Containers do not end with it.
 
-SIGHUP puts back what others took from the kernel. SIGTERM and SIGINT leave: frontends stop, containers go on (`live-restore`) or are stopped within the shutdown timeout.
+SIGHUP puts back what others took from the kernel.
+SIGTERM and SIGINT leave: frontends stop, containers go on (`live-restore`) or are stopped within the shutdown timeout.
 """
 
 from __future__ import annotations
