@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.linux import tar, tree
-from wherry.linux.archive import Packing, unpack
+from wherry.linux import tar, tar_reading, tree
+from wherry.linux.archive import unpack
+from wherry.linux.packing import Packing
 from wherry.testing.storage import tree_of
 
 
@@ -32,7 +33,7 @@ def unpacked(archive: bytes, target: Path) -> dict[str, tuple[object, ...]]:
 
 def content(archive: bytes) -> dict[str, tuple[tar.Entry, bytes]]:
     found = {}
-    reader = tar.read(io.BytesIO(archive))
+    reader = tar_reading.read(io.BytesIO(archive))
     for entry in reader:
         chunks: list[bytes] = []
 

@@ -19,7 +19,8 @@ import msgspec
 from wherry.errors import InvalidRequest
 from wherry.images import document, reference
 from wherry.images.streams import Section
-from wherry.linux.tar import BadArchive, read
+from wherry.linux.tar import BadArchive
+from wherry.linux.tar_reading import read
 
 _MOST_MEMBERS: Final = 100_000
 _MOST_LINKS: Final = 10

@@ -1,4 +1,4 @@
-"""Archives into directories and back: a hostile tar is unpacked below a directory and never outside of it.
+"""Archives into directories: a hostile tar is unpacked below a directory and never outside of it.
 
 Every entry is created by name in the descriptor of its parent directory, and the parent is resolved by openat2(2) as
 chroot(2) would: a link in the archive leads nowhere but into the tree itself. What `.wh.` names mean is the caller's:
@@ -16,7 +16,8 @@ from typing import BinaryIO, Final, Protocol
 
 from wherry.linux import tree, xattrs
 from wherry.linux.paths import open_in_root
-from wherry.linux.tar import CHUNK, BadArchive, Entry, Writer, read, shown
+from wherry.linux.tar import BadArchive, Entry, shown
+from wherry.linux.tar_reading import read
 
 WHITEOUT: Final = ".wh."
 OPAQUE: Final = ".wh..wh..opq"
@@ -335,87 +336,6 @@ class _Unpacking:
 
 class _Maker(Protocol):
     def __call__(self) -> None: ...
-
-
-class Packing:
-    """A tar being written from trees: entries in the order they are given, hard links among them found again."""
-
-    writer: Writer
-
-    def __init__(self, archive: BinaryIO) -> None:
-        self.writer = Writer(archive)
-        self._links: dict[tuple[int, int], str] = {}
-
-    def add(self, path: str, found: tree.Found) -> None:
-        """One entry named `path`, with its content; sockets, which no archive holds, are left out.
-
-        What shrinks or grows meanwhile is filled up with zeros or cut: the archive stays whole.
-        """
-        kind = stat.S_IFMT(found.stat.st_mode)
-        if kind == stat.S_IFSOCK:
-            return
-        entry = Entry(
-            path + "/" if kind == stat.S_IFDIR else path,
-            mode=found.stat.st_mode,
-            uid=found.stat.st_uid,
-            gid=found.stat.st_gid,
-            mtime_ns=found.stat.st_mtime_ns,
-        )
-        if found.stat.st_nlink > 1 and kind != stat.S_IFDIR:
-            inode = (found.stat.st_dev, found.stat.st_ino)
-            first = self._links.setdefault(inode, path)
-            if first != path:
-                entry.hard_link, entry.link = True, first
-                self.writer.add(entry)
-                return
-        if kind == stat.S_IFREG:
-            self._file(entry, found)
-            return
-        if kind == stat.S_IFLNK:
-            entry.link = os.readlink(found.name, dir_fd=found.parent)
-        elif kind in (stat.S_IFCHR, stat.S_IFBLK):
-            entry.device = (os.major(found.stat.st_rdev), os.minor(found.stat.st_rdev))
-        entry.attributes = self._attributes(found)
-        self.writer.add(entry)
-
-    def delete(self, path: str) -> None:
-        """A whiteout: a layer's word for what it deletes."""
-        place, slash, name = path.rpartition("/")
-        self.writer.add(Entry(f"{place}{slash}{WHITEOUT}{name}", mode=stat.S_IFREG))
-
-    def finish(self) -> None:
-        self.writer.finish()
-
-    @staticmethod
-    def _attributes(found: tree.Found) -> dict[str, bytes]:
-        return {
-            key: value for key, value in xattrs.read(found.parent, found.name).items() if kept_attribute(key)
-        }
-
-    def _file(self, entry: Entry, found: tree.Found) -> None:
-        try:
-            descriptor = os.open(
-                found.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=found.parent
-            )
-        except FileNotFoundError:
-            return
-        try:
-            now = os.fstat(descriptor)
-            if not os.path.samestat(now, found.stat):
-                return  # replaced since it was found: whoever does that gets one of the two, and neither is wrong
-            entry.size = now.st_size
-            entry.attributes = self._attributes(found)
-            self.writer.add(entry)
-            left = entry.size
-            while left:
-                chunk = os.read(descriptor, min(left, CHUNK))
-                if not chunk:
-                    chunk = bytes(min(left, CHUNK))
-                self.writer.data(chunk)
-                left -= len(chunk)
-            self.writer.pad(entry.size)
-        finally:
-            os.close(descriptor)
 
 
 def _stat(directory: int, name: str) -> os.stat_result | None:

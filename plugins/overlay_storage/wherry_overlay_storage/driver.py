@@ -24,8 +24,9 @@ from typing import BinaryIO, Final
 
 from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable, Unsupported
 from wherry.linux import mounts, tree, xattrs
-from wherry.linux.archive import WHITEOUT, Packing, kept_attribute, unpack
+from wherry.linux.archive import WHITEOUT, kept_attribute, unpack
 from wherry.linux.deletions import Deletions
+from wherry.linux.packing import Packing
 from wherry.linux.tar import BadArchive
 from wherry.spec import hookimpl
 from wherry.spec.storage import Applied, Change, Overlay

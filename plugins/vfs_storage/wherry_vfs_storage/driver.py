@@ -19,8 +19,9 @@ from typing import BinaryIO, Final
 
 from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from wherry.linux import tree
-from wherry.linux.archive import WHITEOUT, Packing, unpack
+from wherry.linux.archive import WHITEOUT, unpack
 from wherry.linux.deletions import Deletions
+from wherry.linux.packing import Packing
 from wherry.linux.tar import BadArchive
 from wherry.spec import hookimpl
 from wherry.spec.storage import Applied, Bind, Change
