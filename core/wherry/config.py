@@ -54,6 +54,7 @@ class Settings:
     """Empty: overlay2 where it works, else vfs."""
     log_driver: str = "json-file"
     log_opts: Mapping[str, str] = field(default_factory=dict)
+    """Of `log_driver`: its table, with `--log-opt` over it."""
     frontends: tuple[str, ...] = ("docker",)
     extensions: tuple[str, ...] = ()
 
@@ -104,10 +105,10 @@ class Settings:
         }
 
     def log_options(self, name: str) -> dict[str, str]:
-        """What a container's log driver gets where the container says nothing: `[log.<name>]`, and `log-opts` over it
-        if it is the default driver."""
-        table = {option: _text(value) for option, value in self.driver_options("log", name).items()}
-        return table | dict(self.log_opts) if name == self.log_driver else table
+        """What a log driver gets where the container says nothing: its table, or `log_opts` for the default driver."""
+        if name == self.log_driver:
+            return dict(self.log_opts)
+        return {option: _text(value) for option, value in self.driver_options("log", name).items()}
 
 
 def load(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Settings:
@@ -195,6 +196,11 @@ class _Said:
 
     def settle(self) -> Settings:
         self.values.setdefault("pidfile", Path(f"{self.values.get('exec_root', Settings().exec_root)}.pid"))
+        driver = self.values.get("log_driver", Settings().log_driver)
+        table = self.options.get("log", {}).get(driver, {})
+        self.values["log_opts"] = {name: _text(value) for name, value in table.items()} | self.values.get(
+            "log_opts", {}
+        )
         if self.values.get("debug"):
             self.values.setdefault("log_level", "debug")
         return Settings(
