@@ -333,11 +333,12 @@ static void enter_cgroups(void)
 		return;
 	u64 request[11] = { CLONE_INTO_CGROUP | CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0, 0, 0, (u64)blob->into };
 	long pid = sys(__NR_clone3, request, sizeof request);
-	if (pid > 0) {
-		tell('H', 0, S_CGROUP, pid);
+	if (pid > 0)
 		leave(0);
-	}
-	if (pid < 0) {
+	if (pid == 0) {
+		/* Said by the second helper itself, so that it is heard before all that this one says later. */
+		tell('H', 0, S_CGROUP, sys(__NR_getpid));
+	} else {
 		long fd = must(S_CGROUP, sys(__NR_openat, blob->into, "cgroup.procs", O_WRONLY | O_CLOEXEC, 0));
 		must(S_CGROUP, sys(__NR_write, fd, "0", 1));
 		sys(__NR_close, fd);

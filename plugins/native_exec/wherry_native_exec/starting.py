@@ -84,6 +84,9 @@ def _create(group: cgroups.Cgroup) -> None:
 
 
 def _limit(group: cgroups.Cgroup, command: Command) -> list[str]:
+    for rule in command.device_rules:
+        if not rule.access or set(rule.access) - set("rwm"):
+            raise InvalidRequest(f'"{rule.access}" is no access to a device: it is made of r, w and m')
     try:
         missing = group.limit(command.resources)
         if command.device_rules or not command.process.privileged:
