@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tarfile
 import threading
 from pathlib import Path
 
@@ -251,6 +252,19 @@ def test_volumes_and_binds(daemon: Daemon, tmp_path: Path) -> None:
     )
     assert missing.returncode == 125
     assert "bind source path does not exist" in missing.stderr
+
+
+def test_export_of_a_running_container(daemon: Daemon, tmp_path: Path) -> None:
+    """The whole root file system, and nothing of what is mounted on it."""
+    daemon.ok("run", "-d", "--name", "exported", "busybox", "sh", "-c", "echo mine > /file; sleep 1000")
+    eventually(lambda: daemon.docker("exec", "exported", "cat", "/file").stdout == "mine\n")
+    daemon.ok("export", "-o", str(tmp_path / "all.tar"), "exported")
+    with tarfile.open(tmp_path / "all.tar") as archive:
+        names = set(archive.getnames())
+        content = archive.extractfile("file")
+        assert content is not None and content.read() == b"mine\n"
+    assert {"bin/busybox", "etc/passwd", "proc"} <= names
+    assert not [name for name in names if name.startswith(("proc/", "sys/"))]
 
 
 def test_info_and_version(daemon: Daemon) -> None:

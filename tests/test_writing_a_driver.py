@@ -59,7 +59,8 @@ def test_every_block_of_python_is_a_file_that_is_run_here() -> None:
         "pyproject.toml",
         "wherry_upper_log/__init__.py",
         "wherry_example_storage/options.py",
-        "tests/test_plain_log.py",
+        "wherry_quiet_net/__init__.py",
+        "tests/test_quiet_network.py",
         "wherry_counting/__init__.py",
     }
 
@@ -144,10 +145,8 @@ def test_the_guides_package_installs_and_is_chosen(project: Path, make_daemon: C
         line = next(line for line in listed.stdout.splitlines() if " plain " in line)
         assert "wherry-plain-log" in line
         assert "available" in line
-        assert (
-            daemon.wherry("run", "--log-driver", "plain", "--name", "c", "busybox", "echo", "hello").stdout
-            == "hello\n"
-        )
+        ran = daemon.wherry("run", "--log-driver", "plain", "--name", "c", "busybox", "echo", "hello")
+        assert (ran.returncode, ran.stdout) == (0, "hello\n"), ran.stderr
         name = daemon.wherry("inspect", "-f", "{{.Id}}", "c").stdout.strip()
         assert (daemon.root / "data" / "containers" / name / "plain.log").read_text() == "hello\n"
     finally:

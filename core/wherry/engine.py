@@ -214,15 +214,12 @@ class Engine:
         self._house.events.publish("image", "tag", self._house.images.get(name).id, {"name": reference})
 
     def remove_image(self, name: str, force: bool = False, prune: bool = True) -> list[Mapping[str, str]]:
-        done = self._house.images.remove(name, force=force, prune=prune, in_use=self._using)
+        done = self._house.images.remove(name, force=force, prune=prune, in_use=self._house.using)
         for entry in done:
             for action, what in entry.items():
                 verb = "untag" if action == "Untagged" else "delete"
                 self._house.events.publish("image", verb, what, {"name": what})
         return list(done)
-
-    def _using(self, image_id: str) -> list[tuple[str, bool]]:
-        return [(c.id, c.running) for c in self._house.containers.all() if c.record.image == image_id]
 
     def history(self, name: str) -> list[Mapping[str, Any]]:
         return list(self._house.images.history(name))

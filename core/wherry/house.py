@@ -63,6 +63,10 @@ class House:
             if extension.has("admit"):
                 extension.call("admit", request=request, caller=Caller())
 
+    def using(self, image_id: str) -> list[tuple[str, bool]]:
+        """The containers made from an image: (id, whether it runs)."""
+        return [(c.id, c.running) for c in self.containers.all() if c.record.image == image_id]
+
     def tell(self, container: Container, action: str, **attributes: str) -> None:
         """Publish an event of a container, with the attributes that Docker's clients expect."""
         self.events.publish(

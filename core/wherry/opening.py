@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -33,7 +33,7 @@ from wherry.keeper.protocol import Warm
 from wherry.lifecycle import exits, restore
 from wherry.linux import cgroups, mountinfo, mounts, processes
 from wherry.network.networks import Networks, NetworkSettings
-from wherry.plugins import Driver, Kind, load
+from wherry.plugins import Driver, Kind, Resolved, examine, load
 from wherry.services import EngineServices
 from wherry.state import atomic
 from wherry.timers import Timers
@@ -77,10 +77,13 @@ class Drivers:
         root = self._roots[kind] / name if kind in self._roots else None
         if root is not None:
             root.mkdir(parents=True, exist_ok=True, mode=0o711)
+        options = self._settings.driver_options(kind, name) if kind != "log" else {}
+        if kind == "frontend" and takes(self._catalogue.find(kind, name), "group"):
+            options = {"group": self._settings.group, **options}
         resolved = self._catalogue.find(
             kind,
             name,
-            options=self._settings.driver_options(kind, name) if kind != "log" else {},
+            options=options,
             sources=self._settings.driver_sources(kind, name),
             root=str(root) if root is not None else "",
         )
@@ -89,6 +92,12 @@ class Drivers:
         except DriverError as error:
             self._catalogue.broken(kind, name, str(error))
             raise
+
+
+def takes(resolved: Resolved, option: str) -> bool:
+    """Whether a driver declares an option of this name."""
+    declared = getattr(examine(resolved), "Options", None)
+    return declared is not None and option in {each.name for each in fields(declared)}
 
 
 @dataclass(kw_only=True)
@@ -322,7 +331,7 @@ def _network_settings(settings: Settings, engine_id: str) -> NetworkSettings:
         bridge=settings.bridge or f"wh-{engine_id}",
         bip=settings.bip,
         fixed_cidr=settings.fixed_cidr,
-        mtu=settings.mtu,
+        mtu=settings.mtu if "mtu" in settings.sources else 0,
         icc=settings.icc,
         ip_masq=settings.ip_masq,
         ip_forward=settings.ip_forward,

@@ -55,6 +55,8 @@ class Container:
         self.exec_ids: list[str] = []
         self.rootfs: int | None = None
         """This engine's own descriptor of the mounted root, while it runs."""
+        self.generation = 0
+        """Which start this is: what a keeper tells belongs to the start that it was made for."""
         self.keeper_gone = threading.Event()
         self.keeper_gone.set()
         self.exit_seen: Mapping[str, Any] | None = None

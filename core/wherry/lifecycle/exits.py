@@ -38,20 +38,20 @@ def on_event(house: House, container_id: str, event: Mapping[str, Any]) -> None:
         container = house.containers.get(container_id)
     except NotFound:
         return
+    # Before "gone" lets the next start go on: the event is about this one.
+    generation = container.generation
     match event["event"]:
         case "exit":
             container.exit_seen = event
-            run = container.run
-            if run is not None:
-                house.timers.after(DRAIN, lambda: house.workers.submit(finish, house, container, run))
+            house.timers.after(DRAIN, lambda: house.workers.submit(finish, house, container, generation))
         case "drained":
             _wake_logs(container)
-            house.workers.submit(finish, house, container, None)
+            house.workers.submit(finish, house, container, generation)
         case "gone":
             container.keeper_gone.set()
             _wake_logs(container)
             if not house.closing:
-                house.workers.submit(finish, house, container, None)
+                house.workers.submit(finish, house, container, generation)
         case "logged":
             _wake_logs(container)
         case "exec-exit":
@@ -76,12 +76,12 @@ def _wake_logs(container: Container) -> None:
         stream.notify()
 
 
-def finish(house: House, container: Container, of: Run | None) -> None:
-    """Bring a container whose process has ended to rest; nothing if that was done. `of`: only for this very run."""
+def finish(house: House, container: Container, generation: int) -> None:
+    """Bring a container whose process has ended to rest; nothing if that was done, or it was started again since."""
     try:
         with container.operation("exit", patience=None):
             run = container.run
-            if run is None or not container.running or (of is not None and of is not run):
+            if run is None or not container.running or container.generation != generation:
                 return
             _finish(house, container, run)
     except Exception:
@@ -103,6 +103,8 @@ def _finish(house: House, container: Container, run: Run) -> None:
         oom_killed=oom,
         error=str(event.get("error") or event.get("reason") or ""),
     )
+    # Whoever follows the log is told now: once the container is removed, nobody finds it to tell.
+    _wake_logs(container)
     container.save(synced=False)
     if oom:
         house.tell(container, "oom")

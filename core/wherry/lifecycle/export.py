@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import BinaryIO, Final
 
-from wherry.linux import tree, xattrs
+from wherry.linux import paths, tree, xattrs
 from wherry.linux.tar import Entry, Writer
 from wherry.linux.tree import Found
 
@@ -14,10 +15,13 @@ CHUNK: Final = 1 << 20
 
 
 def whole(root: int, archive: BinaryIO) -> None:
-    """Write everything below `root`, hard links as links. A file that shrinks meanwhile is filled with zeros."""
+    """Write everything below `root`, hard links as links, nothing that is mounted on it.
+
+    A file that shrinks meanwhile is filled with zeros.
+    """
     writer = Writer(archive)
     links: dict[tuple[int, int], str] = {}
-    for found in tree.walk(root):
+    for found in tree.walk(root, one_mount=True):
         _add(writer, found, links)
     writer.finish()
 
@@ -48,10 +52,18 @@ def _add(writer: Writer, found: Found, links: dict[tuple[int, int], str]) -> Non
 
 def _file(writer: Writer, found: Found, entry: Entry) -> None:
     try:
-        descriptor = os.open(
-            found.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=found.parent
+        descriptor = paths.openat2(
+            found.parent,
+            found.name,
+            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+            resolve=paths.RESOLVE_NO_XDEV | paths.RESOLVE_BENEATH,
         )
     except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        writer.add(entry)  # /etc/hosts and its like are mounted on it: the image's place for them, empty
         return
     try:
         status = os.fstat(descriptor)

@@ -68,10 +68,20 @@ def purge(house: House, container: Container, *, volumes: bool) -> None:
     house.tell(container, "destroy")
     settle(container, code, removed=True)
     house.background.submit(shutil.rmtree, aside, ignore_errors=True)
+    _let_go_of_image(house, container.record.image)
     if volumes:
         for point in container.record.mounts:
             if point.type == "volume":
                 _drop_anonymous(house, point.name)
+
+
+def _let_go_of_image(house: House, image_id: str) -> None:
+    """An image that was removed by force under this container leaves its layers now."""
+    if image_id:
+        try:
+            house.images.get(image_id)
+        except NotFound:
+            house.background.submit(house.images.sweep, house.using)
 
 
 def _drop_anonymous(house: House, name: str) -> None:

@@ -152,6 +152,7 @@ def sweep(house: House) -> None:
         if layer not in known and not house.images.owns_layer(layer):
             house.storage.call("remove", layer=layer)
             log.info("removed layer %s, which belonged to nobody", layer[:12])
+    house.images.sweep(house.using)
     for path in leftovers(house.data_root / "containers"):
         shutil.rmtree(path, ignore_errors=True)
     for path in (house.exec_root / "run").iterdir():

@@ -402,6 +402,7 @@ def run(begun: Start, undo: Undo) -> None:
     assert begun.command is not None and begun.log_context is not None
     driver = house.exec_driver(container)
     undo.add(_abandon, container)
+    container.generation += 1
     container.keeper_gone.clear()
     keeper = container.keeper = house.keepers.spawn(container.id)
     running = keeper.start(_setup(begun), begun.descriptors.numbers)

@@ -40,5 +40,5 @@ def settle(
             (done if ready else kept).append((condition, future))
         container.waiters = kept
     for _, future in done:
-        if not future.cancelled():
+        if future.set_running_or_notify_cancel():
             future.set_result(ExitStatus(code=code, error=error))

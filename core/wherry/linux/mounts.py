@@ -170,12 +170,15 @@ def bind(path: StrPath) -> int:
     return clone_tree(path)
 
 
-def move_mount(fd: int, target: StrPath | int) -> None:
-    """Attach a detached mount at a path, or on what a descriptor stands for: move_mount(2). `fd` stays open."""
+def move_mount(fd: int, target: StrPath | int, below: int = AT_FDCWD) -> None:
+    """Attach a detached mount at a path, or on what a descriptor stands for: move_mount(2). `fd` stays open.
+
+    A relative path is looked up from the directory `below`.
+    """
     if isinstance(target, int):
         directory, path, flags = target, b"", _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
     else:
-        directory, path, flags = AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH
+        directory, path, flags = below, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH
     done = syscall(
         numbers.MOVE_MOUNT, c_int(fd), c_char_p(b""), c_int(directory), c_char_p(path), c_uint(flags)
     )

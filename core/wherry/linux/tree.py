@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wherry.linux.calls import declare, last_error
-from wherry.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from wherry.linux.paths import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV, openat2
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -28,9 +28,13 @@ def sync_file_system(descriptor: int) -> None:
         raise last_error()
 
 
-def open_below(top: int, place: str) -> int:
-    """The directory `place` below the directory `top`, with no link on the way; "" is `top` itself, opened anew."""
-    return openat2(top, place or ".", _DIRECTORY, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+def open_below(top: int, place: str, *, one_mount: bool = False) -> int:
+    """The directory `place` below the directory `top`, with no link on the way; "" is `top` itself, opened anew.
+
+    EXDEV: with `one_mount`, something is mounted on the way.
+    """
+    inside = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | (RESOLVE_NO_XDEV if one_mount else 0)
+    return openat2(top, place or ".", _DIRECTORY, resolve=inside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +54,21 @@ class Found:
         return stat.S_ISDIR(self.stat.st_mode)
 
 
-def walk(top: int, *, skip_too_deep: bool = False) -> Iterator[Found]:
+def walk(top: int, *, skip_too_deep: bool = False, one_mount: bool = False) -> Iterator[Found]:
     """Every entry below the directory `top`, a directory before what is in it, names of one directory sorted.
 
     What vanishes meanwhile is left out. Links are not followed. ENAMETOOLONG: a directory lies deeper than a path can
-    be long; with `skip_too_deep` what is in it is left out.
+    be long; with `skip_too_deep` what is in it is left out. With `one_mount` so is what is mounted on a directory.
     """
     pending: list[str] = [""]
     while pending:
         place = pending.pop()
         try:
-            directory = open_below(top, place)
+            directory = open_below(top, place, one_mount=one_mount)
         except FileNotFoundError:
             continue
         except OSError as error:
-            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+            if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.EXDEV):
                 continue
             if error.errno == errno.ENAMETOOLONG and skip_too_deep:
                 continue
@@ -105,16 +109,20 @@ def tree_size(top: int) -> int:
 def remove(directory: int, name: str) -> None:
     """Delete an entry of a directory with all below it; already gone is success. Nothing is followed out of the tree.
 
-    A file that the kernel will not delete (immutable) raises its OSError.
+    Two may delete the same tree at once. A file that the kernel will not delete (immutable) raises its OSError.
     """
     if _gone(directory, name):
         return
-    top = os.open(name, _DIRECTORY, dir_fd=directory)
+    try:
+        top = os.open(name, _DIRECTORY, dir_fd=directory)
+    except FileNotFoundError:
+        return
     try:
         _empty(top)
+        while not _gone(directory, name):
+            _empty(top)
     finally:
         os.close(top)
-    os.rmdir(name, dir_fd=directory)
 
 
 def _empty(top: int) -> None:
@@ -124,7 +132,10 @@ def _empty(top: int) -> None:
         for name in names:
             if _gone(top, name):
                 continue
-            inner = os.open(name, _DIRECTORY, dir_fd=top)
+            try:
+                inner = os.open(name, _DIRECTORY, dir_fd=top)
+            except FileNotFoundError:
+                continue
             try:
                 for below in os.listdir(inner):
                     while not _gone(inner, below):
@@ -133,13 +144,15 @@ def _empty(top: int) -> None:
                             break
             finally:
                 os.close(inner)
-            os.rmdir(name, dir_fd=top)
+            _gone(top, name)
 
 
 def _move(source: int, name: str, target: int, new_name: str) -> bool:
     """Rename a directory; False if the new name is taken by something that a directory does not replace."""
     try:
         os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+        return True
+    except FileNotFoundError:
         return True
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
@@ -158,6 +171,8 @@ def _gone(directory: int, name: str) -> bool:
         pass
     try:
         os.rmdir(name, dir_fd=directory)
+        return True
+    except FileNotFoundError:
         return True
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):

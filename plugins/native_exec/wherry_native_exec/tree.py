@@ -115,22 +115,16 @@ class Tree:
             mounts.mount_setattr(fd, add=attributes, propagation=mounts.MS_PRIVATE)
             os.close(fd)
             return
-        top = mounts.new(
-            "tmpfs", [("source", "cgroup"), ("mode", "755")], attributes & ~mounts.MOUNT_ATTR_RDONLY
-        )
+        top = mounts.new("tmpfs", [("source", "cgroup"), ("mode", "755")])
         self._attach(top, target, directory=True)
         for name, directory in views:
             os.mkdir(name, 0o755, dir_fd=top)
             fd = mounts.clone_tree(directory)
-            inner = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=top)
-            mounts.move_mount(fd, inner)
-            mounts.mount_setattr(fd, add=attributes, propagation=mounts.MS_PRIVATE)
-            os.close(inner)
+            mounts.move_mount(fd, name, below=top)
             os.close(fd)
         for controller, name in group.links():
             os.symlink(name, controller, dir_fd=top)
-        if attributes & mounts.MOUNT_ATTR_RDONLY:
-            mounts.mount_setattr(top, add=mounts.MOUNT_ATTR_RDONLY)
+        mounts.mount_setattr(top, add=attributes, propagation=mounts.MS_PRIVATE, recursive=True)
         os.close(top)
 
     def _attach(self, fd: int, target: str, directory: bool) -> None:
