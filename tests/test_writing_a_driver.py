@@ -145,9 +145,9 @@ def test_the_guides_package_installs_and_is_chosen(project: Path, make_daemon: C
         line = next(line for line in listed.stdout.splitlines() if " plain " in line)
         assert "wherry-plain-log" in line
         assert "available" in line
-        ran = daemon.wherry("run", "--log-driver", "plain", "--name", "c", "busybox", "echo", "hello")
+        ran = daemon.wherry("run", "--log-driver", "plain", "--name", "plainly", "busybox", "echo", "hello")
         assert (ran.returncode, ran.stdout) == (0, "hello\n"), ran.stderr
-        name = daemon.wherry("inspect", "-f", "{{.Id}}", "c").stdout.strip()
+        name = daemon.wherry("inspect", "-f", "{{.Id}}", "plainly").stdout.strip()
         assert (daemon.root / "data" / "containers" / name / "plain.log").read_text() == "hello\n"
     finally:
         subprocess.run([*pip, "uninstall", "-y", "wherry-plain-log"], check=True, capture_output=True)
