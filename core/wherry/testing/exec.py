@@ -431,6 +431,13 @@ class ExecDriverContract:
         assert result.stdout.split() == [b"0", b"0"]
         assert result.stderr.count(b"Read-only file system") == 2
 
+    def test_own_cgroup_is_seen(self, keeper: PlayedKeeper) -> None:
+        """In /sys/fs/cgroup it finds its own limits, as runtimes look for them there, and can change nothing."""
+        script = "cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max; mkdir /sys/fs/cgroup/x /sys/fs/cgroup/pids/x"
+        result = keeper.shell(script, resources=Resources(pids=77))
+        assert result.stdout == b"77\n"
+        assert b"Read-only file system" in result.stderr
+
     def test_devices(self, keeper: PlayedKeeper) -> None:
         """The default devices are there and work; a node that the rules do not allow cannot be opened."""
         script = (
