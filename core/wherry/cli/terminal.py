@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import termios
 import tty
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ def size() -> tuple[int, int] | None:
 @contextmanager
 def raw(wanted: bool) -> Iterator[None]:
     """Keys go to the container as they are pressed, for the time of the block."""
-    descriptor = sys.stdin.fileno() if sys.stdin else 0
+    descriptor = 0
     if not wanted or not os.isatty(descriptor):
         yield
         return
