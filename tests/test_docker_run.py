@@ -258,6 +258,17 @@ def test_a_container_is_isolated(daemon: Daemon) -> None:
     assert "Seccomp:\t2" in seen
 
 
+def test_a_container_sees_its_own_cgroup_read_only(daemon: Daemon) -> None:
+    """/sys/fs/cgroup shows the container's limits, as Docker's does, and cannot be written."""
+    seen = daemon.ok(
+        "run", "--rm", "--memory", "64m", "busybox", "sh", "-c",
+        "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; "
+        "mkdir /sys/fs/cgroup/memory/x /sys/fs/cgroup/x 2>&1 | grep -c 'Read-only'",
+    )  # fmt: skip
+    assert seen.split()[0] == str(64 << 20)
+    assert int(seen.split()[-1]) >= 1
+
+
 def test_limits_reach_the_cgroup(daemon: Daemon) -> None:
     name = daemon.ok(
         "run", "-d", "--memory", "64m", "--pids-limit", "50", "--cpus", "0.5", "busybox", "sleep", "1000"

@@ -102,6 +102,8 @@ def test_what_is_written_gnu_tar_reads(source: Path, tmp_path: Path) -> None:
     (deep / "file").symlink_to("t" * 300)
     os.chown(source / "d", 3_000_000_000, 4_000_000_000)
     os.setxattr(source / "d/file", "user.a", b"\0\n=\xff")
+    for each in [*source.rglob("*")]:
+        os.utime(each, ns=(1_000_000_000, 1_500_000_000), follow_symlinks=False)
     buffer = io.BytesIO()
     packing = Packing(buffer)
     descriptor = os.open(source, os.O_RDONLY)

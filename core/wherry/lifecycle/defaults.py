@@ -61,4 +61,6 @@ def mounts(*, privileged: bool, shm_size: int, shared_ipc: bool) -> tuple[Mount,
                 kind="tmpfs", target="/dev/shm", flags=safe, data=f"mode=1777,size={shm_size}", source="shm"
             )
         )
+    # Last of these: the cgroup itself is made while the others are mounted.
+    table.append(Mount(kind="cgroup", target="/sys/fs/cgroup", flags=safe, read_only=not privileged))
     return tuple(table)

@@ -55,14 +55,16 @@ class Found:
 
 
 def walk(top: int, *, skip_too_deep: bool = False, one_mount: bool = False) -> Iterator[Found]:
-    """Every entry below the directory `top`, a directory before what is in it, names of one directory sorted.
+    """Every entry below the directory `top`, depth first, names of one directory sorted.
+
+    A directory comes just before what is in it: tar(1) gives it its time when the archive has left it behind.
 
     What vanishes meanwhile is left out. Links are not followed. ENAMETOOLONG: a directory lies deeper than a path can
     be long; with `skip_too_deep` what is in it is left out. With `one_mount` so is what is mounted on a directory.
     """
-    pending: list[str] = [""]
+    pending: list[tuple[str, list[str] | None]] = [("", None)]
     while pending:
-        place = pending.pop()
+        place, names = pending.pop()
         try:
             directory = open_below(top, place, one_mount=one_mount)
         except FileNotFoundError:
@@ -74,17 +76,19 @@ def walk(top: int, *, skip_too_deep: bool = False, one_mount: bool = False) -> I
                 continue
             raise
         try:
-            below = []
-            for name in sorted(os.listdir(directory)):
+            if names is None:
+                names = sorted(os.listdir(directory), reverse=True)
+            while names:
+                name = names.pop()
                 try:
                     found = os.stat(name, dir_fd=directory, follow_symlinks=False)
                 except FileNotFoundError:
                     continue
                 path = f"{place}/{name}" if place else name
-                if stat.S_ISDIR(found.st_mode):
-                    below.append(path)
                 yield Found(path, directory, name, found)
-            pending.extend(reversed(below))
+                if stat.S_ISDIR(found.st_mode):
+                    pending += [(place, names), (path, None)]
+                    break
         finally:
             os.close(directory)
 
