@@ -169,9 +169,7 @@ def with_defaults(house: House, host: HostConfig) -> tuple[HostConfig, list[str]
     settings = house.settings
     warnings: list[str] = []
     log_type = host.log_config.type or settings.log_driver
-    log_options = merge_options(
-        settings.log_opts if log_type == settings.log_driver else {}, host.log_config.config or {}
-    )
+    log_options = merge_options(settings.log_options(log_type), host.log_config.config or {})
     memory_swap = host.memory_swap
     if host.memory and not memory_swap:
         memory_swap = host.memory * 2
