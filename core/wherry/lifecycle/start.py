@@ -20,21 +20,21 @@ import msgspec
 from wherry.clock import now
 from wherry.container.container import Container, Run
 from wherry.container.state import Move
-from wherry.errors import Conflict, InvalidRequest, NotModified, StartFailed, Unavailable
+from wherry.errors import Conflict, NotModified, StartFailed, Unavailable
 from wherry.house import House
 from wherry.keeper.client import attached
 from wherry.keeper.protocol import Setup
 from wherry.lifecycle import command as commands
 from wherry.lifecycle import defaults, naming, rootfs
 from wherry.lifecycle.descriptors import Descriptors
+from wherry.lifecycle.mounting import mount_of
 from wherry.lifecycle.ports import wished
 from wherry.lifecycle.remove import purge
 from wherry.lifecycle.waiting import settle
-from wherry.linux import mountinfo, mounts, paths
+from wherry.linux import mounts, paths
 from wherry.logs.options import delivery, driver_options
 from wherry.network.networks import Connection, ConnectRequest
 from wherry.spec.command import Command, Mount, Namespace, Namespaces
-from wherry.spec.container import MountPoint
 from wherry.spec.log import LogContext
 from wherry.state import atomic
 from wherry.undo import Undo
@@ -214,49 +214,8 @@ def volumes(begun: Start, undo: Undo) -> None:
     }
     for point in begun.container.record.mounts:
         options = plain.get(point.destination)
-        begun.mounts.append(_mount(begun, point, recursive=not (options and options.non_recursive)))
-
-
-def _mount(begun: Start, point: MountPoint, *, recursive: bool) -> Mount:
-    if point.type == "tmpfs":
-        return _tmpfs(point)
-    source = Path(point.source)
-    if point.type == "bind" and not source.exists():
-        source.mkdir(parents=True, exist_ok=True)
-    if point.propagation.endswith("shared") and not mountinfo.is_shared(source):
-        raise InvalidRequest(f"path {source} is mounted on {source} but it is not a shared mount")
-    try:
-        descriptor = mounts.clone_tree(source, recursive=recursive)
-    except OSError as error:
-        raise StartFailed(f"cannot mount {source} on {point.destination}: {error.strerror}") from error
-    return Mount(
-        kind="bind",
-        target=point.destination,
-        source=point.source,
-        descriptor=begun.descriptors.add(descriptor),
-        read_only=not point.rw,
-        propagation=point.propagation or "rprivate",
-        is_directory=source.is_dir(),
-    )
-
-
-def _tmpfs(point: MountPoint) -> Mount:
-    flags, data = ["nosuid", "nodev", "noexec"], []
-    for word in filter(None, point.mode.split(",")):
-        if word in ("exec", "suid", "dev"):
-            flags.remove(f"no{word}")
-        elif word in ("ro", "rw", "defaults", "nosuid", "nodev", "noexec"):
-            continue
-        elif word in ("noatime", "relatime", "nodiratime", "strictatime", "sync"):
-            flags.append(word)
-        elif word.partition("=")[0] in ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks"):
-            data.append(word)
-        else:
-            raise InvalidRequest(f'invalid tmpfs option ["{word}"]')
-    read_only = not point.rw or "ro" in point.mode.split(",")
-    return Mount(
-        kind="tmpfs", target=point.destination, flags=tuple(flags), data=",".join(data), read_only=read_only
-    )
+        recursive = not (options and options.non_recursive)
+        begun.mounts.append(mount_of(point, begun.descriptors, recursive=recursive))
 
 
 def links(begun: Start, undo: Undo) -> None:
