@@ -37,7 +37,7 @@ enum {
 	INIT = 4,
 	NO_NEW_PRIVILEGES = 8,
 	SEARCH = 16,		/* `paths` come from PATH: go on to the next where one is no program */
-	SET_UMASK = 32,
+	SHARED_KEYRING = 32,	/* no session keyring of its own */
 	SET_OOM = 64,
 	CLONE_FIRST = 128,	/* the filter lets nobody clone: do that before it is set */
 };
@@ -78,7 +78,7 @@ struct blob {
 	struct list procs;		/* struct process_mount */
 	struct list attach;		/* struct attach: mounts below a procfs */
 	struct list masked, readonly;	/* u32: strings */
-	u32 padding;
+	u32 personality;
 	u64 bounding, effective, permitted, inheritable, ambient;
 };
 
@@ -87,7 +87,7 @@ struct blob {
 enum step {
 	S_BLOB = 1, S_CGROUP, S_CGROUP_NAMESPACE, S_JOIN, S_LIMIT, S_OOM, S_LSM, S_CLONE, S_PROC, S_ATTACH, S_MASK,
 	S_READONLY, S_STREAMS, S_SESSION, S_TERMINAL, S_CWD, S_BOUNDING, S_GROUPS, S_IDS, S_NO_NEW_PRIVILEGES,
-	S_SECCOMP, S_CAPABILITIES, S_CWD_OUTSIDE, S_EXECUTE,
+	S_SECCOMP, S_CAPABILITIES, S_CWD_OUTSIDE, S_EXECUTE, S_KEYRING, S_SCHEDULING, S_SECUREBITS,
 };
 
 struct report {
@@ -154,7 +154,9 @@ enum { SIGKILL = 9, SIGCHLD = 17, SIGSTOP = 19, SIGTTIN = 21, SIGTTOU = 22, SIGN
 enum { CLONE_FILES = 0x400, CLONE_PARENT = 0x8000, CLONE_NEWCGROUP = 0x2000000, CLONE_NEWPID = 0x20000000 };
 #define CLONE_INTO_CGROUP 0x200000000ULL
 enum { PR_SET_PDEATHSIG = 1, PR_SET_DUMPABLE = 4, PR_SET_KEEPCAPS = 8, PR_SET_NAME = 15, PR_CAPBSET_READ = 23,
-       PR_CAPBSET_DROP = 24, PR_SET_NO_NEW_PRIVS = 38, PR_CAP_AMBIENT = 47 };
+       PR_CAPBSET_DROP = 24, PR_SET_TSC = 26, PR_GET_SECUREBITS = 27, PR_SET_SECUREBITS = 28, PR_SET_TIMERSLACK = 29,
+       PR_MCE_KILL = 33, PR_SET_NO_NEW_PRIVS = 38, PR_SET_THP_DISABLE = 41, PR_CAP_AMBIENT = 47, PR_SET_IO_FLUSHER = 57,
+       PR_SET_MEMORY_MERGE = 67 };
 enum { PR_CAP_AMBIENT_RAISE = 2, PR_CAP_AMBIENT_CLEAR_ALL = 4 };
 enum { FSCONFIG_SET_STRING = 1, FSCONFIG_SET_FD = 5, FSCONFIG_CMD_CREATE = 6 };
 enum { MOVE_EMPTY_FROM = 0x4, MOVE_EMPTY_TO = 0x40, MOUNT_RDONLY = 1, OPEN_TREE_CLONE = 1 };
@@ -288,7 +290,13 @@ static void reset_signals(void)
 	sys(__NR_rt_sigprocmask, 2 /* set */, &none, 0, sizeof none);
 }
 
-static void write_of_self(const char *file, const char *text, enum step step, int warn_only)
+static void warn(enum step step, long result)
+{
+	if (result < 0)
+		tell('W', -result, step, 0);
+}
+
+static long write_of_self(const char *file, const char *text)
 {
 	long fd = sys(__NR_openat, blob->proc, file, O_WRONLY | O_CLOEXEC, 0);
 	long done = fd;
@@ -296,10 +304,37 @@ static void write_of_self(const char *file, const char *text, enum step step, in
 		done = sys(__NR_write, fd, text, length(text));
 		sys(__NR_close, fd);
 	}
-	if (done < 0 && warn_only)
-		tell('W', -done, step, 0);
-	else if (done < 0)
-		fail(step, done);
+	return done;
+}
+
+/* Not signals alone: how the engine is scheduled, where, and how it lies in memory pass on to every child, too. The
+ * container has what the kernel's own first process has. Once it is in its cgroup: a cpuset forgets no affinity. */
+static void forget_the_engine(void)
+{
+	static const struct { u32 option, value; } ours[] = {
+		{ PR_SET_TSC, 1 /* may be read */ },
+		{ PR_SET_TIMERSLACK, 50000 /* ns */ },
+		{ PR_MCE_KILL, 0 /* as the system has it */ },
+		{ PR_SET_THP_DISABLE, 0 },
+		{ PR_SET_IO_FLUSHER, 0 },
+		{ PR_SET_MEMORY_MERGE, 0 },
+	};
+	struct { u32 size, policy; u64 flags; s32 nice; u32 priority; u64 times[3]; } normal = { .size = 48 };
+	static u64 every[128]; /* 8192 processors */
+
+	for (u32 i = 0; i < sizeof every / sizeof *every; i++)
+		every[i] = ~0UL;
+	warn(S_SCHEDULING, sys(__NR_sched_setattr, 0, &normal, 0));
+	warn(S_SCHEDULING, sys(__NR_sched_setaffinity, 0, sizeof every, every));
+	/* These an older or smaller kernel may not have; then there is nothing to forget. */
+	sys(__NR_ioprio_set, 1 /* process */, 0, 0);
+	sys(__NR_set_mempolicy, 0 /* default */, 0, 0);
+	for (u32 i = 0; i < sizeof ours / sizeof *ours; i++)
+		sys(__NR_prctl, ours[i].option, ours[i].value, 0, 0, 0);
+	sys(__NR_personality, blob->personality);
+	if (sys(__NR_prctl, PR_GET_SECUREBITS, 0, 0, 0, 0) > 0)
+		warn(S_SECUREBITS, sys(__NR_prctl, PR_SET_SECUREBITS, 0, 0, 0, 0));
+	write_of_self("self/coredump_filter", "0x33");
 }
 
 static void set_oom_score(void)
@@ -316,7 +351,7 @@ static void set_oom_score(void)
 	} while (rest);
 	if (score < 0)
 		*--start = '-';
-	write_of_self("self/oom_score_adj", start, S_OOM, 1);
+	warn(S_OOM, write_of_self("self/oom_score_adj", start));
 }
 
 /* Version 1: a process of one thread that writes "0" to `tasks` does not wait for the kernel. Version 2: a clone into
@@ -562,10 +597,12 @@ static void drop(void)
 
 	if (there < 0 && there != -EACCES && there != -EPERM)
 		fail(S_CWD, there);
-	if (blob->flags & SET_UMASK)
-		sys(__NR_umask, blob->umask);
-	/* A session keyring of its own, where the kernel has one to give. */
-	sys(__NR_keyctl, 1 /* join session */, 0);
+	sys(__NR_umask, blob->umask);
+	/* A session keyring of its own, where the kernel has one to give; else it is the launcher's, which is empty. */
+	if (!(blob->flags & SHARED_KEYRING)) {
+		long keyring = sys(__NR_keyctl, 1 /* join session */, 0);
+		warn(S_KEYRING, keyring == -ENOSYS ? 0 : keyring);
+	}
 
 	for (u32 capability = 0; capability <= blob->last_capability; capability++)
 		if (!(blob->bounding >> capability & 1) && sys(__NR_prctl, PR_CAPBSET_READ, capability) == 1)
@@ -639,11 +676,11 @@ static void stay(void)
 	sys(__NR_rt_sigprocmask, 2, &all, 0, sizeof all);
 	long child = must(S_CLONE, sys(__NR_clone, SIGCHLD, 0, 0, 0, 0));
 	if (child == 0) {
-		if (blob->flags & TTY) {
-			s32 self = (s32)sys(__NR_getpid);
-			sys(__NR_setpgid, 0, 0);
+		/* A group of its own, in front of the terminal: what it sends to its group is not sent here as well. */
+		s32 self = (s32)sys(__NR_getpid);
+		sys(__NR_setpgid, 0, 0);
+		if (blob->flags & TTY)
 			sys(__NR_ioctl, 0, TIOCSPGRP, &self);
-		}
 		sys(__NR_rt_sigprocmask, 2, &none, 0, sizeof none);
 		execute();
 	}
@@ -696,8 +733,9 @@ __attribute__((used, noreturn)) void begin(word *stack)
 	if (blob->flags & SET_OOM)
 		set_oom_score();
 	if (blob->lsm_file)
-		write_of_self(at(blob->lsm_file), at(blob->lsm_value), S_LSM, 0);
+		must(S_LSM, write_of_self(at(blob->lsm_file), at(blob->lsm_value)));
 	enter_cgroups();
+	forget_the_engine();
 	if (blob->flags & NEW_CGROUP_NAMESPACE)
 		must(S_CGROUP_NAMESPACE, sys(__NR_unshare, CLONE_NEWCGROUP));
 	set_limits();

@@ -26,7 +26,7 @@ from wherry.keeper.birth import prepare
 from wherry.keeper.keeper import Voice, make_ready
 from wherry.keeper.loop import READ, Loop
 from wherry.keeper.protocol import MESSAGE_LIMIT, Warm, from_json, parse, rehearse, to_json
-from wherry.linux import processes
+from wherry.linux import keyrings, processes
 from wherry.linux.sockets import Channel
 from wherry.plugins import Driver, Resolved, load
 from wherry.services import EngineServices, Level
@@ -219,6 +219,11 @@ def _warm(channel: Channel) -> Stage:
     processes.set_name("wherry-launcher")
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a terminal's, meant for the daemon
+    try:
+        # A container that gets no session keyring of its own is left with this one, and not with the daemon's.
+        keyrings.new_session()
+    except OSError:
+        pass
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("-999")

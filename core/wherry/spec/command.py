@@ -98,8 +98,11 @@ class Process:
     user: str = ""
     """`name|uid[:group|gid]`, looked up in the container's own /etc/passwd and /etc/group; empty is root."""
     groups: tuple[str, ...] = ()
-    """Supplementary groups by name or gid, besides those of the user."""
+    """Supplementary groups by name or gid, besides those of the user. What is a number is an id, here as in `user`."""
     umask: int | None = None
+    """None is 022, as Docker has it: never the engine's own."""
+    personality: int = 0
+    """personality(2): 0 is Linux of 64 bits, 8 of 32."""
     tty: bool = False
     console_size: tuple[int, int] | None = None
     """(rows, columns) that the terminal has before the program starts."""

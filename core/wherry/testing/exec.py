@@ -43,6 +43,7 @@ from wherry.spec.command import (
     Rlimit,
     Seccomp,
 )
+from wherry.testing import inheritance
 from wherry.testing.containers import (
     DEADLINE,
     MOUNTS,
@@ -327,6 +328,18 @@ class ExecDriverContract:
         )
         assert keeper.run(process=process).stdout == b"0027\n500\n"
 
+    def test_nothing_is_inherited(self, keeper: PlayedKeeper) -> None:
+        """However odd the process that starts it (priority, affinity, masks, personality, …), the program is plain."""
+        limits = (Rlimit(name="nofile", soft=100, hard=200),)
+        with inheritance.odd_process():
+            box = keeper.start(
+                process=keeper.process("sh", "-c", f"{inheritance.SHOW}; echo end; read end", rlimits=limits)
+            )
+            first = keeper.read_until(box, b"end\n")
+            second = keeper.exec(box, "sh", "-c", f"{inheritance.SHOW}; echo end", rlimits=limits).stdout
+        for found in (first, second):
+            assert inheritance.parse(found) == {**inheritance.plain(), "nofile": "100:200", "end": ""}
+
     def test_rlimits(self, keeper: PlayedKeeper) -> None:
         """Resource limits are set, for an exec too; an unknown one is refused."""
         limits = (Rlimit(name="nofile", soft=100, hard=200),)
@@ -360,6 +373,20 @@ class ExecDriverContract:
         )
         assert found["CapEff"] == found["CapPrm"] == "0" * 16
         assert found["CapBnd"] == "00000000a80425fb"
+
+    def test_user_executes_what_it_may(self, keeper: PlayedKeeper, rootfs: MakeRootfs) -> None:
+        """Capabilities that a user's process cannot have do not let it execute what only root may."""
+
+        def prepare(root: Path) -> None:
+            (root / "bin").mkdir()
+            (root / "bin" / "secret").write_text("#!/bin/sh\necho secret")
+            (root / "bin" / "secret").chmod(0o700)
+
+        everything = capabilities.DEFAULT
+        sets = Capabilities(bounding=everything, effective=everything, permitted=everything)
+        process = keeper.process("/bin/secret", user="alice", capabilities=sets)
+        with pytest.raises(CommandNotExecutable, match="permission denied"):
+            keeper.run(process=process, root=rootfs(prepare))
 
     def test_ambient_capabilities(self, keeper: PlayedKeeper) -> None:
         """Ambient capabilities reach the program of a user who is not root."""
@@ -567,6 +594,11 @@ class ExecDriverContract:
         poll(lambda: len(driver.pids(box.state)) <= 3, "orphans are not reaped")
         driver.kill(box.state, signal.SIGTERM, False)
         assert keeper.finish(box).code == 5
+
+    def test_init_is_not_of_its_group(self, keeper: PlayedKeeper) -> None:
+        """What a program sends to its process group comes once: not a second time by way of process 1."""
+        script = "trap 'echo heard' USR1; kill -USR1 0; for i in 1 2 3 4 5; do sleep 0.05; done"
+        assert keeper.shell(script, init=True).stdout == b"heard\n"
 
     def test_init_says_what_killed(self, keeper: PlayedKeeper) -> None:
         """With init, a program killed by a signal ends as 128 and the signal's number; one not found is named."""

@@ -30,24 +30,25 @@ def root(tmp_path: Path) -> Iterator[Fill]:
     os.close(fd)
 
 
-PASSWD = b"# comment\nroot:x:0:0:r:/root:/bin/sh\n\nbob:x:7:8::/home/bob\nshort:x:9\n5:x:50:51::/five:\nbob:x:99:99::/other:\n"
-GROUP = b"wheel:x:10:bob,eve\nempty:x:11:\nbobs:x:8:bob\nbad:x:y:bob\n"
+PASSWD = b"# comment\nroot:x:0:0:r:/root:/bin/sh\n\nbob:x:7:8::/home/bob\nshort:x:9\n5:x:0:0::/five:\nbob:x:99:99::/other:\n"
+GROUP = b"wheel:x:10:bob,eve\nempty:x:11:\nbobs:x:8:bob\nbad:x:y:bob\n77:x:0:\n"
 
 
 @pytest.mark.parametrize(
     ("user", "groups", "expected"),
     [
-        ("", (), Identity(home="/root")),
-        ("bob", (), Identity(uid=7, gid=8, groups=(10, 8), home="/home/bob")),
-        ("7", (), Identity(uid=7, gid=8, groups=(10, 8), home="/home/bob")),
-        ("5", (), Identity(uid=50, gid=51, home="/five")),
-        ("bob:", (), Identity(uid=7, gid=8, groups=(10, 8), home="/home/bob")),
-        (":wheel", (), Identity(uid=0, gid=10, home="/root")),
-        ("1234:empty", ("wheel", "77", "77"), Identity(uid=1234, gid=11, groups=(10, 77))),
+        ("", (), Identity(groups=(0,), home="/root")),
+        ("bob", (), Identity(uid=7, gid=8, groups=(8, 10), home="/home/bob")),
+        ("7", (), Identity(uid=7, gid=8, groups=(8, 10), home="/home/bob")),
+        ("5", (), Identity(uid=5, gid=0, groups=(0,), home="/")),
+        ("5:77", (), Identity(uid=5, gid=77, groups=(77,), home="/")),
+        ("bob:", (), Identity(uid=7, gid=8, groups=(8, 10), home="/home/bob")),
+        (":wheel", (), Identity(uid=0, gid=10, groups=(10,), home="/root")),
+        ("1234:empty", ("wheel", "77", "77"), Identity(uid=1234, gid=11, groups=(11, 10, 77))),
     ],
 )
 def test_look_up(root: Fill, user: str, groups: tuple[str, ...], expected: Identity) -> None:
-    """The first entry that matches by name or number is the user; broken lines are passed over."""
+    """The first entry that matches by name or number is the user; an entry whose name is a number is nobody's."""
     assert look_up(root(PASSWD, GROUP), user, groups) == expected
 
 

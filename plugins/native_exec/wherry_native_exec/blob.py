@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from enum import IntEnum, IntFlag
 from typing import Final
 
 from wherry.errors import InvalidRequest
-from wherry.linux import capabilities
+from wherry.linux import capabilities, limits
 from wherry.spec.command import Process
 from wherry_native_exec import program
 from wherry_native_exec.users import Identity
@@ -20,26 +19,7 @@ _MAGIC: Final = 0x59524857
 _VERSION: Final = 1
 _HEAD: Final = struct.Struct("=5I4i3i4Ii4I22II5Q")
 _UNLIMITED: Final = (1 << 64) - 1
-
-RLIMITS: Final = {
-    "as": resource.RLIMIT_AS,
-    "core": resource.RLIMIT_CORE,
-    "cpu": resource.RLIMIT_CPU,
-    "data": resource.RLIMIT_DATA,
-    "fsize": resource.RLIMIT_FSIZE,
-    "locks": 10,
-    "memlock": resource.RLIMIT_MEMLOCK,
-    "msgqueue": resource.RLIMIT_MSGQUEUE,
-    "nice": resource.RLIMIT_NICE,
-    "nofile": resource.RLIMIT_NOFILE,
-    "nproc": resource.RLIMIT_NPROC,
-    "rss": resource.RLIMIT_RSS,
-    "rtprio": resource.RLIMIT_RTPRIO,
-    "rttime": resource.RLIMIT_RTTIME,
-    "sigpending": resource.RLIMIT_SIGPENDING,
-    "stack": resource.RLIMIT_STACK,
-}
-"""Docker's words for setrlimit(2)."""
+_UMASK: Final = 0o022
 
 
 class Mode(IntEnum):
@@ -57,7 +37,7 @@ class Flag(IntFlag):
     INIT = 4
     NO_NEW_PRIVILEGES = 8
     SEARCH = 16
-    SET_UMASK = 32
+    SHARED_KEYRING = 32
     SET_OOM = 64
     CLONE_FIRST = 128
 
@@ -99,8 +79,6 @@ class Blob:
             flags |= Flag.TTY
         if process.no_new_privileges:
             flags |= Flag.NO_NEW_PRIVILEGES
-        if process.umask is not None:
-            flags |= Flag.SET_UMASK
         flags |= Flag.SET_OOM
         cwd = data.string(process.cwd or "/")
         lsm_file, lsm_value = _label(process)
@@ -126,9 +104,12 @@ class Blob:
             ]
         except ValueError as error:
             raise InvalidRequest(str(error)) from error
-        # The kernel takes no effective without permitted, and no ambient without both permitted and inheritable.
-        masks[1] &= masks[2]
+        # The kernel takes no ambient without both permitted and inheritable, and no effective without permitted. Who is
+        # not root keeps only what is ambient, as after an execve: with more, it could execute what it may not read.
         masks[4] &= masks[2] & masks[3]
+        if identity.uid:
+            masks[2] = masks[4]
+        masks[1] &= masks[2]
         head = _HEAD.pack(
             _MAGIC,
             _VERSION,
@@ -143,13 +124,13 @@ class Blob:
             self.join,
             identity.uid,
             identity.gid,
-            process.umask or 0,
+            _UMASK if process.umask is None else process.umask,
             process.oom_score_adj,
             capabilities.last(),
             cwd,
             *label,
             *lists,
-            0,
+            process.personality,
             *masks,
         )
         data.bytes[: len(head)] = head
@@ -195,7 +176,7 @@ class _Data:
     def limits(self, process: Process) -> tuple[int, int]:
         packed = []
         for limit in process.rlimits:
-            number = RLIMITS.get(limit.name.lower().removeprefix("rlimit_"))
+            number = limits.NUMBERS.get(limit.name)
             if number is None:
                 raise InvalidRequest(f'invalid ulimit type: "{limit.name}"')
             soft, hard = (_UNLIMITED if value == -1 else value for value in (limit.soft, limit.hard))

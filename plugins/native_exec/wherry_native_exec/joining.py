@@ -98,6 +98,7 @@ def join(
         executable = program.sealed()
         always.callback(os.close, executable)
         line = Line(ours, process.argv[0], process.cwd, "/" not in process.argv[0])
+        line.label = process.apparmor or process.selinux_label
         line.helpers.append(_spawn(executable, packed, blob))
         theirs.close()  # or the end of the line would never be heard
         _wait(line)

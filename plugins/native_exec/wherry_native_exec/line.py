@@ -31,6 +31,7 @@ from wherry.errors import (
     from_wire,
     to_wire,
 )
+from wherry.linux import limits
 from wherry.linux.cgroups import Entrance
 
 _REPORT: Final = struct.Struct("=IiIi")
@@ -64,8 +65,13 @@ _STEPS: Final = {
     22: "cannot set capabilities",
     23: "the working directory is outside of the container",
     24: "cannot execute",
+    25: "cannot make a session keyring; the container shares the launcher's, which is empty",
+    26: "cannot have the scheduling of the kernel's default",
+    27: "cannot reset securebits; set-user-id programs may not work",
 }
 """`enum step` of wherry-init.c, as sentences."""
+_LIMIT: Final = 5
+_LABEL: Final = 7
 _CWD: Final = 16
 _EXECUTE: Final = 24
 
@@ -79,6 +85,8 @@ class Line:
     """The program's name, for messages."""
     cwd: str
     searched: bool
+    label: str = ""
+    """Of AppArmor or SELinux, for messages."""
     pid: int | None = None
     helpers: list[int] = field(default_factory=list)
     ready: bool = False
@@ -159,7 +167,15 @@ class Line:
         elif letter == "R":
             self.ready = True
         elif letter == "W":
-            self.warnings.append(f"{_STEPS.get(step, 'wherry-init')}: {os.strerror(number)}")
+            what = _STEPS.get(step, "wherry-init")
+            if step == _LIMIT:
+                what = f"cannot raise the limit {limits.NAMES.get(value, value)} that far"
+            self.warnings.append(f"{what}: {os.strerror(number)}")
+        elif step == _LABEL:
+            raise StartFailed(
+                f'unable to start container process: cannot apply the security label "{self.label}": '
+                f"{os.strerror(number).lower()}; is that profile loaded?"
+            )
         else:
             raise failure(number, step, bool(value), self.argument, self.cwd, self.searched)
 

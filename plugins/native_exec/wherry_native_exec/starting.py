@@ -38,6 +38,7 @@ def start(command: Command, stdio: Stdio, filters: Filters) -> tuple[Started, He
         builder.run(plan, theirs)
     theirs.close()
     line = Line(ours, command.process.argv[0], command.process.cwd, "/" not in command.process.argv[0])
+    line.label = command.process.apparmor or command.process.selinux_label
     line.helpers.append(child)
     with ExitStack() as undo:
         undo.callback(ours.close)

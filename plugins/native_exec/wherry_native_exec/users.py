@@ -34,48 +34,40 @@ class Identity:
 def look_up(root: int, user: str, more_groups: tuple[str, ...] = ()) -> Identity:
     """The identity for `name|uid[:group|gid]` in the container whose root directory is `root`.
 
-    StartFailed names a user or group that is not there. A number needs no entry.
+    What is a number is an id, whatever entry is called like it: an image must not choose who `--user 1000` is. StartFailed
+    names a user or group that is not there; a number needs no entry. The group itself is among the supplementary ones,
+    first, so that setting another does not escape permissions that are denied to it.
     """
     name, _, group = user.partition(":")
     uid, gid, home, known_as = _user(root, name)
     supplementary: list[int] = []
     if group:
-        gid = _group(root, group)
+        gid = _group(root, group, "unable to find group")
     elif known_as:
         supplementary = [number for _, number, members in _groups(root) if known_as in members]
-    supplementary += [_additional(root, each) for each in more_groups]
-    return Identity(uid=uid, gid=gid, groups=tuple(dict.fromkeys(supplementary)), home=home)
+    supplementary += [_group(root, each, "Unable to find group") for each in more_groups]
+    return Identity(uid=uid, gid=gid, groups=tuple(dict.fromkeys([gid, *supplementary])), home=home)
 
 
 def _user(root: int, name: str) -> tuple[int, int, str, str]:
     """(uid, gid, home, name in passwd or "")."""
     number = _number(name, "0")
     for entry, uid, gid, home in _passwd(root):
-        if entry == name or uid == number:
+        if (entry == name) if number is None else (uid == number):
             return uid, gid, home or "/", entry
-    if name and number is None:
-        raise StartFailed(f"unable to find user {name}: no matching entries in passwd file")
-    return _in_range(number or 0), 0, "/", ""
-
-
-def _group(root: int, name: str) -> int:
-    number = _number(name)
-    for entry, gid, _ in _groups(root):
-        if entry == name or gid == number:
-            return gid
     if number is None:
-        raise StartFailed(f"unable to find group {name}: no matching entries in group file")
-    return _in_range(number)
+        raise StartFailed(f"unable to find user {name}: no matching entries in passwd file")
+    return _in_range(number), 0, "/", ""
 
 
-def _additional(root: int, name: str) -> int:
+def _group(root: int, name: str, complaint: str) -> int:
     number = _number(name)
+    if number is not None:
+        return _in_range(number)
     for entry, gid, _ in _groups(root):
         if entry == name:
             return gid
-    if number is None:
-        raise StartFailed(f"Unable to find group {name}: no matching entries in group file")
-    return _in_range(number)
+    raise StartFailed(f"{complaint} {name}: no matching entries in group file")
 
 
 def _number(text: str, default: str = "") -> int | None:
