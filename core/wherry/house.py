@@ -11,9 +11,11 @@ from wherry.config import Settings
 from wherry.container.container import Container
 from wherry.container.registry import Containers
 from wherry.discovery import Catalogue
+from wherry.errors import WherryError
 from wherry.events import Events
 from wherry.images import Images
 from wherry.keeper.client import Keepers
+from wherry.logs.cache import LOCAL
 from wherry.network.networks import Networks
 from wherry.plugins import Driver
 from wherry.spec.extension import Caller, Request
@@ -55,6 +57,13 @@ class House:
 
     def log_driver(self, container: Container) -> Driver:
         return self.driver("log", container.record.log_driver)
+
+    def log_copy(self) -> Driver | None:
+        """The driver that keeps a readable copy of logs that are sent away; None where it is not installed."""
+        try:
+            return self.driver("log", LOCAL)
+        except WherryError:
+            return None
 
     def admit(self, operation: str, subject: str = "", fields: Mapping[str, object] | None = None) -> None:
         """Ask every extension whether this may be; Forbidden if one says no."""

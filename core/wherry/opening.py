@@ -32,6 +32,7 @@ from wherry.keeper.client import Keepers
 from wherry.keeper.protocol import Warm
 from wherry.lifecycle import exits, restore
 from wherry.linux import cgroups, mountinfo, mounts, processes
+from wherry.logs.cache import LOCAL
 from wherry.network.networks import Networks, NetworkSettings
 from wherry.plugins import Driver, Kind, Resolved, examine, load
 from wherry.services import EngineServices
@@ -165,7 +166,7 @@ def _open(settings: Settings, lock: int, closers: list[Callable[[], object]]) ->
         settings.exec_root,
         Warm(
             exec_drivers=(exec_driver.resolved,),
-            log_drivers=(log_driver.resolved,),
+            log_drivers=_log_drivers(drivers, log_driver),
             extensions=tuple(extension.resolved for extension in drivers.extensions),
             engine_id=engine_id,
             cgroup_parent=services.cgroup_parent,
@@ -324,6 +325,16 @@ def _storage(settings: Settings, drivers: Drivers) -> Driver:
             continue
         return driver
     raise Unsupported("no storage driver works here: " + "; ".join(reasons))
+
+
+def _log_drivers(drivers: Drivers, usual: Driver) -> tuple[Resolved, ...]:
+    """What keepers find imported: the usual driver, and who keeps the copy of what it sends away."""
+    if usual.has("read"):
+        return (usual.resolved,)
+    try:
+        return (usual.resolved, drivers("log", LOCAL).resolved)
+    except (ConfigurationError, DriverError):
+        return (usual.resolved,)
 
 
 def _network_settings(settings: Settings, engine_id: str) -> NetworkSettings:

@@ -143,6 +143,34 @@ def test_a_log_that_blocks_may_lose_lines_instead(house: House) -> None:
     assert box.logged().count(b"\n") + box.logged("stderr").count(b"\n") == counters["written"]
 
 
+def test_a_copy_does_not_wait_for_the_driver(house: House) -> None:
+    """What is sent away can be read here at once, however long the driver takes."""
+    box = house.container()
+    (box.directory / "block").touch()
+    box.run("sh", "-c", "seq 1 10; exec sleep 1000", log="BlockingLog", copy="PlainLog")
+    copy = box.directory / "log-cache" / "plain.log"
+    until(lambda: copy.exists() and b"\n10\n" in copy.read_bytes())
+    assert box.batches() == []
+    (box.directory / "block").unlink()
+    os.kill(box.pid, signal.SIGKILL)
+    finish(box)
+    assert box.logged() == b"".join(b"%d\n" % n for n in range(1, 11))
+    assert copy.read_bytes() == (box.directory / "plain.log").read_bytes()
+
+
+@pytest.mark.parametrize("fail", ["open", "write"])
+def test_trouble_with_the_copy_leaves_the_driver(house: House, fail: str) -> None:
+    """A copy that cannot be written keeps no line from the driver, and is told once."""
+    box = house.container()
+    if fail == "open":
+        (box.directory / "log-cache").touch()
+    box.run("sh", "-c", "seq 1 50000; seq 1 50000 >&2", log="ThreadedLog", copy="FailingLog")
+    finish(box)
+    assert box.logged() == box.logged("stderr") == b"".join(b"%d\n" % n for n in range(1, 50001))
+    (told,) = [event for event in box.past if event["event"] == "log-line"]
+    assert "local copy" in told["message"]
+
+
 def test_a_log_that_never_wakes_up_does_not_keep_the_keeper(house: House) -> None:
     """A sink that hangs at the end is left behind."""
     box = house.container()

@@ -35,6 +35,7 @@ from wherry.linux.sockets import Channel
 from wherry.plugins import Driver, Resolved
 from wherry.spec.command import with_descriptors
 from wherry.spec.exec import Started
+from wherry.spec.log import LogSink
 
 DRAINING: Final = 10.0
 """Seconds that output is read after process 1's end while others of the container live on."""
@@ -160,12 +161,14 @@ class Keeper:
             self._streams.open(ends, started.console, stdin=setup.open_stdin)
             undo.callback(self._streams.finish)
             if log_driver is not None:
+                copy = self._open_copy(setup)
                 self._log.open(
                     log_driver.call("open", context=setup.log_context),
                     post=self._loop.post,
                     roomy=self._streams.settle,
                     mode=setup.log_mode,
                     limit=setup.max_buffer_size,
+                    copy=copy,
                 )
             self._held = [request.take(position) for position in setup.held]
             undo.pop_all()
@@ -178,6 +181,17 @@ class Keeper:
         self.phase = "made"
         seal_imports()
         return {"pid": started.pid, "start_time": self._start_time, "state": started.state}
+
+    def _open_copy(self, setup: Setup) -> LogSink | None:
+        if setup.copy_driver is None or setup.copy_context is None:
+            return None
+        try:
+            setup.copy_context.directory.mkdir(mode=0o700, exist_ok=True)
+            copy: LogSink = self._drivers(setup.copy_driver).call("open", context=setup.copy_context)
+        except (OSError, WherryError) as error:
+            self.line.report("error", f"there will be no local copy of the log: {error}", {})
+            return None
+        return copy
 
     def _release(self, request: Request) -> None:
         self._expect("made", "release")

@@ -92,6 +92,9 @@ class Setup:
     log_driver: Resolved | None = None
     """None: nothing is logged."""
     log_context: LogContext
+    copy_driver: Resolved | None = None
+    """Keeps a copy of the log, where `log_driver` cannot read back; with `copy_context`."""
+    copy_context: LogContext | None = None
     log_mode: Literal["blocking", "non-blocking"] = "blocking"
     """What happens when a sink that is not local falls behind: the container waits, or lines are dropped."""
     max_buffer_size: int = 1 << 20
@@ -153,11 +156,14 @@ def parse(value: Any, kind: type[Value]) -> Value:
 def rehearse() -> None:
     """Send and receive one of everything. What the JSON library learns about our types is learnt before the fork."""
     resolved = Resolved(kind="exec", name="", module="", attribute="")
+    context = LogContext(container_id="", container_name="", directory=Path())
     setup = Setup(
         command=Command(id="", rootfs=0, process=Process(argv=("",))),
         exec_driver=resolved,
         log_driver=resolved,
-        log_context=LogContext(container_id="", container_name="", directory=Path()),
+        log_context=context,
+        copy_driver=resolved,
+        copy_context=context,
         exit_path=Path(),
         attachments=(Attached(descriptor=0),),
     )

@@ -3,6 +3,8 @@
     chunk ─▶ cut (per stream: whole lines, pieces of long ones) ─▶ Batch (time) ─▶ LocalSink     written at once
                                                                               └──▶ ThreadedSink  a thread, bounded
 
+Where the driver cannot read back, each batch goes to a local copy first, however slow the driver's own sink is.
+
 A chunk costs a few searches for newlines, never a loop over its lines: that is the sink's affair.
 """
 
@@ -167,6 +169,7 @@ class LogPump:
         self._cutters: dict[int, Cutter] = {1: Cutter(), 2: Cutter()}
         self._last_ns = 0
         self._sink: LocalSink | ThreadedSink | None = None
+        self._copy: LocalSink | None = None
         self._threaded = False
         self._reported: set[str] = set()
         self._written = 0
@@ -182,7 +185,11 @@ class LogPump:
         roomy: Callable[[], None],
         mode: Literal["blocking", "non-blocking"],
         limit: int,
+        copy: LogSink | None = None,
     ) -> None:
+        """Write to `sink`, and to `copy`, whose trouble keeps nothing from `sink`."""
+        if copy is not None:
+            self._copy = LocalSink(copy, self._copy_failed)
         self._threaded = not getattr(sink, "local", False)
         if not self._threaded:
             self._sink = LocalSink(sink, self._failed)
@@ -223,6 +230,8 @@ class LogPump:
             if rest:
                 self._put(stream, rest, False)
         self._sink = None
+        if self._copy is not None:
+            self._copy.close(lambda: None)
         sink.close(closed)
 
     def _put(self, stream: int, data: bytes, partial: bool) -> None:
@@ -231,7 +240,10 @@ class LogPump:
         now = max(time.time_ns(), self._last_ns + 1)
         self._last_ns = now + lines - 1
         name: Stream = "stdout" if stream == 1 else "stderr"
-        if self._sink.write(Batch(data=data, stream=name, time_ns=now, partial=partial), lines):
+        batch = Batch(data=data, stream=name, time_ns=now, partial=partial)
+        if self._copy is not None:
+            self._copy.write(batch, lines)
+        if self._sink.write(batch, lines):
             self._written += lines
             self._bytes += len(data)
         elif self._threaded:
@@ -245,9 +257,13 @@ class LogPump:
         self._dropped += lines
         if self._threaded:
             self._written -= lines  # it was counted when the thread got it
-        kind = f"{type(error).__name__}/{getattr(error, 'errno', '')}"
+        self._report_once("the log driver failed, its lines are lost", error)
+
+    def _copy_failed(self, error: Exception, lines: int) -> None:
+        self._report_once("the log's local copy misses lines, which the log driver has", error)
+
+    def _report_once(self, what: str, error: Exception) -> None:
+        kind = f"{what}/{type(error).__name__}/{getattr(error, 'errno', '')}"
         if kind not in self._reported:
             self._reported.add(kind)
-            self._report(
-                "error", f"the log driver failed, its lines are lost: {type(error).__name__}: {error}"
-            )
+            self._report("error", f"{what}: {type(error).__name__}: {error}")

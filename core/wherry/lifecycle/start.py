@@ -32,7 +32,8 @@ from wherry.lifecycle.ports import wished
 from wherry.lifecycle.remove import purge
 from wherry.lifecycle.waiting import settle
 from wherry.linux import mounts, paths
-from wherry.logs.options import delivery, driver_options
+from wherry.logs.cache import copy_context, driver_context
+from wherry.logs.options import delivery
 from wherry.network.networks import Connection, ConnectRequest
 from wherry.spec.command import Command, Mount, Namespace, Namespaces
 from wherry.spec.log import LogContext
@@ -339,7 +340,7 @@ def logging_context(begun: Start, undo: Undo) -> None:
 
 
 def log_context(container: Container) -> LogContext:
-    """A container, as its log driver is told of it."""
+    """A container, as its log drivers are told of it; with all options, the engine's own too."""
     record, host = container.record, container.host_config
     return LogContext(
         container_id=record.id,
@@ -351,7 +352,7 @@ def log_context(container: Container) -> LogContext:
         created=record.created,
         labels=record.config.labels or {},
         env=tuple(record.config.env or ()),
-        options=driver_options(host.log_config.config or {}),
+        options=host.log_config.config or {},
     )
 
 
@@ -395,6 +396,8 @@ def _setup(begun: Start) -> Setup:
     assert begun.command is not None and begun.log_context is not None
     log_driver = house.log_driver(container)
     how = delivery(host.log_config.config or {})
+    copied = copy_context(log_driver, begun.log_context)
+    copy = house.log_copy() if copied is not None else None
     held = [begun.descriptors.lend(begun.root)]
     held += begun.sockets
     waiting, container.pending = container.pending, []
@@ -403,7 +406,9 @@ def _setup(begun: Start) -> Setup:
         command=begun.command,
         exec_driver=house.exec_driver(container).resolved,
         log_driver=log_driver.resolved,
-        log_context=begun.log_context,
+        log_context=driver_context(begun.log_context),
+        copy_driver=copy.resolved if copy is not None else None,
+        copy_context=copied,
         log_mode=how.mode,
         max_buffer_size=how.max_buffer_size,
         open_stdin=config.open_stdin,

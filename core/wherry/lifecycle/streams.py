@@ -42,7 +42,7 @@ def logs(house: House, name: str, query: Query, follow: bool = False) -> LogStre
     """What the container has written, and with `follow` what it goes on to write."""
     container = house.containers.get(name)
     house.admit("container.logs", container.id)
-    reader = open_reader(house.log_driver(container), None, log_context(container), query)
+    reader = open_reader(house.log_driver(container), house.log_copy(), log_context(container), query)
 
     def live() -> bool:
         return container.run is not None and not container.keeper_gone.is_set()

@@ -92,6 +92,7 @@ class Watched:
         *argv: str,
         tty: bool = False,
         log: str | None = "PlainLog",
+        copy: str | None = None,
         attach: Sequence[Attachment] = (),
         log_options: Mapping[str, str] | None = None,
         options: Mapping[str, str] | None = None,
@@ -113,6 +114,10 @@ class Watched:
             log_driver=None if log is None else resolved("log", log),
             log_context=LogContext(
                 container_id=self.id, container_name="c", directory=self.directory, options=log_options or {}
+            ),
+            copy_driver=None if copy is None else resolved("log", copy),
+            copy_context=LogContext(
+                container_id=self.id, container_name="c", directory=self.directory / "log-cache"
             ),
             exit_path=self.directory / "exit.json",
             attachments=tuple(attached(a, 1 + i) for i, a in enumerate(attach)),
