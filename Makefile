@@ -25,6 +25,11 @@ RUNTIME_PACKAGES := iptables nftables iproute2 busybox-static libseccomp2 \
 	gcc libc6-dev linux-libc-dev python3-venv python3-dev
 # The real programs that the tests compare with and use as clients.
 PEER_PACKAGES := docker.io crun runc lxc rsyslog docker-registry skopeo umoci
+# What the machine of the tests' own is made with; its kernel is fetched by tools/vm and never installed.
+MACHINE_PACKAGES := qemu-system-x86 kmod e2fsprogs busybox-static
+
+# What isolates, which on cgroup v2 and an older kernel goes other ways.
+ISOLATION_TESTS := plugins/native_exec/tests
 
 # $(call need-root,make run): stop here, plainly, unless root.
 need-root = @if [ "$$(id -u)" != 0 ]; then echo "$(1) needs root (it makes namespaces, mounts and a bridge): sudo $(1)" >&2; exit 1; fi
@@ -72,6 +77,16 @@ soak: ## The tests that take long or count high (root)
 	$(call need-root,make soak)
 	@$(MAKE) setup setup-test
 	$(BIN)/python -m pytest -m soak --timeout 1800 $(TESTS) $(PYTEST_ARGS)
+
+.PHONY: setup-vm
+setup-vm: ## Install what the machine of the tests' own needs, and fetch its kernel (root, the first time)
+	@tools/debian-packages $(MACHINE_PACKAGES)
+	@tools/vm fetch >/dev/null
+
+.PHONY: test-cgroup2
+test-cgroup2: ## The isolation tests on Debian's 6.1 kernel, cgroup v2 only, in qemu
+	@$(MAKE) setup setup-test setup-vm
+	tools/vm run -- $(BIN)/python -m pytest -m "not soak" --timeout 600 $(ISOLATION_TESTS) $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: ## Measure against dockerd, crun and runc (root)
