@@ -215,9 +215,7 @@ def close_house(opened: Opened) -> None:
     house.background.shutdown(wait=True)
     house.keepers.close()
     for container in house.containers.all():
-        if container.rootfs is not None:
-            os.close(container.rootfs)
-            container.rootfs = None
+        container.root.close()
     alone = not any(container.running for container in house.containers.all())
     if alone:
         house.networks.dismantle()

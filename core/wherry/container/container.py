@@ -17,6 +17,7 @@ from wherry.clock import ZERO
 from wherry.container import record as records
 from wherry.container.operation import Operation
 from wherry.container.record import Record, Stored
+from wherry.container.root import Root
 from wherry.container.state import RUNNING, Move, moved
 from wherry.keeper.client import Keeper
 from wherry.logs.stream import LogStream
@@ -53,8 +54,7 @@ class Container:
         self.keeper: Keeper | None = None
         self.run: Run | None = None
         self.exec_ids: list[str] = []
-        self.rootfs: int | None = None
-        """This engine's own descriptor of the mounted root, while it runs."""
+        self.root = Root()
         self.generation = 0
         """Which start this is: what a keeper tells belongs to the start that it was made for."""
         self.keeper_gone = threading.Event()

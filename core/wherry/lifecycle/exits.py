@@ -7,7 +7,6 @@ keeper ── exit ──▶ noted            ── drained ──▶ `finish` 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -133,10 +132,8 @@ def bring_down(house: House, container: Container, run: Run) -> None:
     if run.connection is not None:
         house.networks.release(run.connection)
     house.run_file(container).unlink(missing_ok=True)
-    descriptor, container.rootfs = container.rootfs, None
-    if descriptor is not None:
-        # The last close of an overlay syncs it, which nobody should wait for.
-        house.background.submit(os.close, descriptor)
+    # The keeper still holds the root, and closes it last: that syncs an overlay, which nobody should wait for.
+    container.root.end_run()
     for exec_id in container.exec_ids:
         execs.ended(house, container, {"exec_id": exec_id, "code": 137, "event": "exec-exit"}, quietly=True)
 

@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 from wherry.container.container import Run
 from wherry.errors import Conflict, InvalidRequest, NotFound
 from wherry.house import House
-from wherry.lifecycle import rootfs
+from wherry.lifecycle import leases
 from wherry.lifecycle.export import whole
 from wherry.spec.exec import Stats
 from wherry.spec.frontend import Usage
@@ -105,10 +105,6 @@ def export(house: House, name: str, archive: BinaryIO) -> None:
     """Write the container's whole root file system as a tar. Reference Container.Export."""
     container = house.containers.get(name)
     house.admit("container.export", container.id)
-    root = container.rootfs
-    descriptor = os.dup(root) if root is not None else rootfs.attach(house, container.id)
-    try:
-        whole(descriptor, archive)
-    finally:
-        os.close(descriptor)
+    with leases.lent(house, container) as root:
+        whole(root, archive)
     house.tell(container, "export")

@@ -54,6 +54,11 @@ class Start:
     container: Container
     descriptors: Descriptors
     root: int = -1
+    """The run's own mount of the root file system."""
+    rootfs: int = 0
+    """The position of that descriptor."""
+    seed: int = 0
+    """The position of what the keeper holds of the root, for the next daemon: see `Root`."""
     connection: Connection | None = None
     sockets: tuple[int, ...] = ()
     """Positions of the descriptors that hold the published ports."""
@@ -144,15 +149,9 @@ def dns(begun: Start, undo: Undo) -> None:
 def root(begun: Start, undo: Undo) -> None:
     """The root file system, mounted once, as a descriptor: reference `Mount`."""
     container = begun.container
-    undo.add(drop_root, container)
-    container.rootfs = begun.root = rootfs.attach(begun.house, container.id)
-
-
-def drop_root(container: Container) -> None:
-    """Close this engine's descriptor of a container's root."""
-    descriptor, container.rootfs = container.rootfs, None
-    if descriptor is not None:
-        os.close(descriptor)
+    undo.add(container.root.end_run)
+    begun.root, seed = container.root.begin_run(lambda: rootfs.attach(begun.house, container.id))
+    begun.rootfs, begun.seed = begun.descriptors.add(begun.root), begun.descriptors.add(seed)
 
 
 def network(begun: Start, undo: Undo) -> None:
@@ -249,7 +248,7 @@ def command(begun: Start, undo: Undo) -> None:
     parent = host.cgroup_parent or house.cgroup_parent
     begun.command = Command(
         id=container.id,
-        rootfs=begun.descriptors.lend(begun.root),
+        rootfs=begun.rootfs,
         readonly_rootfs=host.readonly_rootfs,
         process=commands.process(config, host, begun.environment, house.settings.default_ulimits),
         hostname="" if host.uts_mode == "host" else config.hostname,
@@ -398,8 +397,7 @@ def _setup(begun: Start) -> Setup:
     how = delivery(host.log_config.config or {})
     copied = copy_context(log_driver, begun.log_context)
     copy = house.log_copy() if copied is not None else None
-    held = [begun.descriptors.lend(begun.root)]
-    held += begun.sockets
+    held = [begun.seed, *begun.sockets]
     waiting, container.pending = container.pending, []
     attachments = tuple(attached(client, begun.descriptors.add(client.descriptor)) for client in waiting)
     return Setup(

@@ -17,7 +17,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from wherry.linux import numbers
 from wherry.linux.calls import declare, last_error, syscall
-from wherry.linux.namespaces import CLONE_NEWNS, unshare
+from wherry.linux.namespaces import CLONE_FS, CLONE_NEWNS, setns, unshare
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -278,7 +278,7 @@ def overlay(
         else:
             _lowers_one_by_one = True
             return fd
-    fd = _elsewhere(lambda: _overlay_by_mount(lowers, upper, work, options))
+    fd = apart(lambda: _overlay_by_mount(lowers, upper, work, options))
     _lowers_one_by_one = False
     return fd
 
@@ -322,15 +322,23 @@ def _overlay_by_mount(
 _Result = TypeVar("_Result")
 
 
-def _elsewhere(act: Callable[[], _Result]) -> _Result:
-    """Run `act` in a thread with a private mount namespace of its own, which ends with it."""
+def apart(act: Callable[[], _Result], *, namespace: int | None = None) -> _Result:
+    """Run `act` in a thread in a mount namespace of its own, which ends with it, or in the one that is given.
+
+    What it mounts is seen nowhere else, and is gone with it, but for what it answers as a descriptor. In a `namespace`
+    of somebody else's (a descriptor) `/` is that one's: whatever is opened there by a path, an import too, is that one's.
+    """
     results: list[_Result] = []
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            unshare(CLONE_NEWNS)
-            make_private("/", recursive=True)
+            if namespace is None:
+                unshare(CLONE_NEWNS)
+                make_private("/", recursive=True)
+            else:
+                unshare(CLONE_FS)
+                setns(namespace, CLONE_NEWNS)
             results.append(act())
         except BaseException as error:  # carried over to the caller's thread
             failures.append(error)
