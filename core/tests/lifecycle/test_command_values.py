@@ -1,9 +1,8 @@
-"""From configuration to command: environments, capabilities, limits, signals, ports, devices, mounts."""
+"""From configuration to command: environments, capabilities, limits, signals, ports, devices."""
 
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +12,6 @@ from wherry.lifecycle.create import merged, signal_number
 from wherry.lifecycle.ports import wished
 from wherry.linux.capabilities import DEFAULT
 from wherry.spec.container import Config, DeviceMapping, HostConfig, PortBinding, Ulimit
-from wherry.volumes import Volumes
-from wherry.volumes.plan import plan
 
 
 def test_environment_replaces_in_place_and_appends() -> None:
@@ -137,38 +134,3 @@ def test_devices() -> None:
         )
     with pytest.raises(InvalidRequest, match="invalid device cgroup rule"):
         command.devices(HostConfig(device_cgroup_rules=["x 1:2 rwm"]))
-
-
-def points(
-    tmp_path: Path, host: HostConfig, config: Config | None = None
-) -> dict[str, tuple[str, str, bool]]:
-    def nobody(name: str) -> object:
-        raise NotFound("container", name)
-
-    found = plan(config or Config(), host, Volumes(tmp_path / "volumes"), nobody)  # type: ignore[arg-type]
-    return {p.destination: (p.type, p.name or p.source, p.rw) for p in found}
-
-
-def test_mount_points(tmp_path: Path) -> None:
-    """Binds, named and anonymous volumes, tmpfs; outer targets before inner ones."""
-    found = points(
-        tmp_path,
-        HostConfig(binds=["/etc:/a/b:ro", "vol:/a"], tmpfs={"/t": "size=1m"}),
-        Config(volumes={"/anonymous": {}}),
-    )
-    assert list(found)[:2] == ["/a", "/anonymous"]
-    assert found["/a"] == ("volume", "vol", True)
-    assert found["/a/b"] == ("bind", "/etc", False)
-    assert found["/t"][0] == "tmpfs"
-    assert len(found["/anonymous"][1]) == 64
-
-
-@pytest.mark.parametrize("bind", ["", "/a", "/a:b", "/a:/", "/a:/b:zz", "a/b:/c", "/a:/b:ro,rw"])
-def test_bad_binds(tmp_path: Path, bind: str) -> None:
-    with pytest.raises(InvalidRequest):
-        points(tmp_path, HostConfig(binds=[bind]))
-
-
-def test_one_target_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="Duplicate mount point: /x"):
-        points(tmp_path, HostConfig(binds=["/a:/x", "/b:/x/"]))

@@ -21,7 +21,8 @@ from wherry.container.record import Record
 from wherry.errors import InvalidRequest, NotFound
 from wherry.house import House
 from wherry.lifecycle import command, defaults
-from wherry.lifecycle.rootfs import copy_up, storage_data
+from wherry.lifecycle.copy_up import copy_up
+from wherry.lifecycle.rootfs import storage_data
 from wherry.logs.options import check as check_log_options
 from wherry.logs.options import merge_options
 from wherry.spec.container import (
@@ -36,7 +37,8 @@ from wherry.spec.container import (
 from wherry.spec.frontend import ImageView
 from wherry.state import atomic
 from wherry.undo import Undo
-from wherry.volumes.plan import plan
+from wherry.volumes.plan import Place, plan
+from wherry.volumes.requests import warnings as file_warnings
 
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 MINIMUM_MEMORY: Final = 6 * 1024 * 1024
@@ -60,7 +62,8 @@ def create(house: House, request: CreateRequest, *, promised: Future[None] | Non
     with Undo() as undo:
         name = house.containers.reserve(request.name, container_id)
         undo.add(house.containers.release, name, container_id)
-        points = plan(config, host, house.volumes, lambda n: house.containers.get(n).view)
+        points = plan(config, host, _place(house, request), undo)
+        warnings += file_warnings(points)
         layer_parent = house.images.top_layer(image.id) if image else None
         undo.add(house.storage.call, "remove", layer=container_id)
         house.storage.call("create", layer=container_id, parent=layer_parent)
@@ -83,7 +86,7 @@ def create(house: House, request: CreateRequest, *, promised: Future[None] | Non
         directory = house.data_root / "containers" / container_id
         undo.add(shutil.rmtree, directory, ignore_errors=True)
         directory.mkdir(mode=0o710)
-        copy_up(house, container_id, points, _uncopied(host))
+        copy_up(house, container_id, points)
         container = Container(directory, record, host, storage_data(house, container_id))
         if promised is None:
             _promise(directory, record, host)
@@ -309,15 +312,10 @@ def _networks(host: HostConfig, requests: dict[str, EndpointRequest]) -> dict[st
     return named
 
 
-def _uncopied(host: HostConfig) -> frozenset[str]:
-    targets = {
-        posixpath.normpath(m.target)
-        for m in host.mounts or ()
-        if m.volume_options is not None and m.volume_options.no_copy
-    }
-    targets |= {
-        posixpath.normpath(parts[1])
-        for text in host.binds or ()
-        if len(parts := text.split(":")) == 3 and "nocopy" in parts[2].split(",")
-    }
-    return frozenset(targets)
+def _place(house: House, request: CreateRequest) -> Place:
+    return Place(
+        volumes=house.volumes,
+        container=lambda name: house.containers.get(name).view,
+        roots=(house.data_root, house.exec_root),
+        read_only_recursive=request.read_only_recursive,
+    )

@@ -27,7 +27,7 @@ from wherry.keeper.protocol import Setup
 from wherry.lifecycle import command as commands
 from wherry.lifecycle import defaults, naming, rootfs
 from wherry.lifecycle.descriptors import Descriptors
-from wherry.lifecycle.mounting import mount_of
+from wherry.lifecycle.mounting import in_order, mount_of, tmpfs_mounts
 from wherry.lifecycle.ports import wished
 from wherry.lifecycle.remove import purge
 from wherry.lifecycle.waiting import settle
@@ -208,14 +208,9 @@ def settings(begun: Start, undo: Undo) -> None:
 
 def volumes(begun: Start, undo: Undo) -> None:
     """Sources of binds and volumes as descriptors, in the host's namespace: reference `prepareVolumes`."""
-    host = begun.container.host_config
-    plain = {
-        posixpath.normpath(m.target): m.bind_options for m in host.mounts or () if m.bind_options is not None
-    }
-    for point in begun.container.record.mounts:
-        options = plain.get(point.destination)
-        recursive = not (options and options.non_recursive)
-        begun.mounts.append(mount_of(point, begun.descriptors, recursive=recursive))
+    container = begun.container
+    begun.mounts += [mount_of(begun.house, point, begun.descriptors) for point in container.record.mounts]
+    begun.mounts += tmpfs_mounts(container.host_config)
 
 
 def links(begun: Start, undo: Undo) -> None:
@@ -329,8 +324,7 @@ def setup_mounts(begun: Start, undo: Undo) -> None:
         for target, path in naming.files(begun.house, begun.container).items()
         if target not in taken
     ]
-    whole = [*(mount for mount in usual if mount.target not in taken), *files, *begun.mounts]
-    begun.command = dataclasses.replace(begun.command, mounts=tuple(whole))
+    begun.command = dataclasses.replace(begun.command, mounts=in_order(usual, [*files, *begun.mounts]))
 
 
 def logging_context(begun: Start, undo: Undo) -> None:

@@ -251,6 +251,8 @@ class CreateRequest(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     host_config: HostConfig = HostConfig()
     networks: dict[str, EndpointRequest] = {}
+    read_only_recursive: bool = True
+    """Whether a read-only bind is so with all that is mounted below it, where its options do not say: since API 1.44."""
 
 
 class Created(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,7 +293,7 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MountPoint(Value, frozen=True, kw_only=True):
-    """A volume, bind or tmpfs of a container: API MountPoint."""
+    """A volume, bind or tmpfs (of `--mount`) of a container: API MountPoint."""
 
     type: str
     name: str = ""
@@ -301,6 +303,8 @@ class MountPoint(Value, frozen=True, kw_only=True):
     mode: str = ""
     rw: bool = msgspec.field(default=True, name="RW")
     propagation: str = ""
+    request: MountRequest | None = None
+    """What it was asked for with, which `inspect` shows elsewhere; None: a volume of the image."""
 
 
 class ContainerView(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import secrets
 import shutil
@@ -13,6 +15,7 @@ import msgspec
 
 from wherry.clock import now
 from wherry.errors import InvalidRequest, NotFound
+from wherry.linux import paths
 from wherry.spec.container import Value
 from wherry.state import atomic
 
@@ -47,6 +50,10 @@ class Volumes:
         options: Mapping[str, str] | None = None,
     ) -> Volume:
         """The volume of this name, made if there is none; "" makes an anonymous one. Durable when it returns."""
+        if len(name) == 1:
+            raise InvalidRequest(
+                f"create {name}: volume name is too short, names should be at least two alphanumeric characters"
+            )
         if name and not NAME.match(name):
             raise InvalidRequest(
                 f'create {name}: "{name}" includes invalid characters for a local volume name, only '
@@ -85,6 +92,32 @@ class Volumes:
             except (NotFound, msgspec.DecodeError):
                 continue
         return found
+
+    def open(self, name: str, subpath: str = "") -> int:
+        """A descriptor (O_PATH) of a volume's directory, or of what is at `subpath` in it; the caller's to close.
+
+        Links in the volume are its containers' doing, so none leads out of it. InvalidRequest where there is nothing.
+        """
+        top = os.open(self.path(name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if not subpath:
+            return top
+        inside = paths.RESOLVE_BENEATH | paths.RESOLVE_NO_MAGICLINKS
+        try:
+            return paths.openat2(top, subpath, os.O_PATH, resolve=inside)
+        except OSError as error:
+            reason = (
+                "it leads out of the volume" if error.errno == errno.EXDEV else os.strerror(error.errno or 0)
+            )
+            raise InvalidRequest(f"cannot access path {subpath} of volume {name}: {reason}") from error
+        finally:
+            os.close(top)
+
+    def discard(self, name: str) -> None:
+        """As `remove`; gone is fine."""
+        try:
+            self.remove(name)
+        except NotFound:
+            pass
 
     def remove(self, name: str) -> None:
         """Delete a volume with its files: its record first, so that it is gone for readers at once."""

@@ -1,190 +1,144 @@
-"""What a container mounts, from `-v`, `--mount`, `--tmpfs`, the image's volumes and `--volumes-from`, as mount points.
+"""What a container mounts of volumes, of the host and of memory, from all that can ask for it, as mount points.
 
-Later words win over earlier ones for the same target: image, volumes-from, binds, mounts. Source: reference
-`prepareVolumes`; API 1.51 HostConfig.Binds, Mounts, Tmpfs.
+Who comes later wins where two want the same target: the image's volumes, `--volumes-from`, `-v`, `--mount`; of the
+last two and `--tmpfs` none may ask twice. Source: reference `prepareVolumes`; API 1.51 HostConfig.Binds, Mounts, Tmpfs.
 """
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
-from wherry.errors import InvalidRequest
-from wherry.spec.container import Config, ContainerView, HostConfig, MountPoint, MountRequest
+from wherry.errors import InvalidRequest, NotFound, Unsupported
+from wherry.spec.container import (
+    BindOptions,
+    Config,
+    ContainerView,
+    HostConfig,
+    MountPoint,
+    MountRequest,
+    VolumeOptions,
+)
+from wherry.undo import Undo
+from wherry.volumes import requests, text, tmpfs
 from wherry.volumes.named import Volumes
 
-PROPAGATIONS: Final = frozenset({"private", "rprivate", "slave", "rslave", "shared", "rshared"})
-_MODES: Final = PROPAGATIONS | {
-    "ro",
-    "rw",
-    "z",
-    "Z",
-    "nocopy",
-    "consistent",
-    "cached",
-    "delegated",
-    "volume-nocopy",
-}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where plans are made: the engine's volumes and containers, and what is its own on this host."""
+
+    volumes: Volumes
+    container: Callable[[str], ContainerView]
+    """A container by name; NotFound."""
+    roots: tuple[Path, ...] = ()
+    """The engine's own directories."""
+    read_only_recursive: bool = True
+    """Whether a read-only bind is so with all that is mounted below it, where nobody says."""
 
 
-def plan(
-    config: Config,
-    host: HostConfig,
-    volumes: Volumes,
-    other: Callable[[str], ContainerView],
-) -> list[MountPoint]:
-    """Every mount point of a container about to be created; makes the volumes that it names."""
-    points: dict[str, MountPoint] = {}
-    wanted: dict[str, Callable[[], MountPoint]] = {}
+def plan(config: Config, host: HostConfig, place: Place, undo: Undo) -> list[MountPoint]:
+    """Every mount point of a container about to be created, outer targets first; makes the volumes that it names.
+
+    `--tmpfs` is checked here, and has no mount points: Docker shows none. `undo` removes what is anonymous and new.
+    """
+    wanted: dict[str, MountPoint] = {}
     for target in config.volumes or ():
-        wanted[_clean(target)] = partial(_anonymous, _clean(target), volumes)
+        destination = requests.clean_target(target)
+        wanted[destination] = MountPoint(type="volume", destination=destination, driver=requests.DRIVER)
     for source in host.volumes_from or ():
-        name, _, mode = source.partition(":")
-        if mode not in ("", "ro", "rw", "z", "Z"):
-            raise InvalidRequest(f'invalid mode for volumes-from: "{mode}"')
-        for point in other(name).mounts:
-            if point.type != "tmpfs":
-                inherited = msgspec.structs.replace(point, rw=False) if mode == "ro" else point
-                wanted[point.destination] = partial(_as_it_is, inherited)
-    named: set[str] = set()
-    for text in host.binds or ():
-        point = _bind(text)
-        _once(named, point.destination)
-        wanted[point.destination] = partial(_made, point, volumes)
+        for point in _of_another(source, place):
+            wanted[point.destination] = point
+    asked = _asked(host, place)
+    for target, words in (host.tmpfs or {}).items():
+        destination = requests.clean_target(target)
+        if destination in asked:
+            raise InvalidRequest(f"Duplicate mount point: {destination}")
+        tmpfs.parse(words)
+        wanted.pop(destination, None)
+    wanted |= asked
+    points = [_made(point, place, undo) for point in wanted.values()]
+    return sorted(points, key=lambda point: depth(point.destination))
+
+
+def depth(destination: str) -> tuple[int, str]:
+    """What mounts are sorted by, so that none hides another that lies deeper."""
+    return destination.count("/"), destination
+
+
+def _of_another(source: str, place: Place) -> list[MountPoint]:
+    name, read_only = text.volumes_from(source)
+    try:
+        theirs = place.container(name).mounts
+    except NotFound as error:
+        # Of the request, not of what it is sent to: clients would take a 404 for a missing image.
+        raise InvalidRequest(str(error)) from None
+    return [_inherited(point, read_only) for point in theirs if point.type != "tmpfs"]
+
+
+def _inherited(point: MountPoint, read_only: bool) -> MountPoint:
+    request = point.request
+    if point.type == "volume":
+        request = request or MountRequest(type="volume", source=point.name, target=point.destination)
+        options = msgspec.structs.replace(request.volume_options or VolumeOptions(), no_copy=True)
+        request = msgspec.structs.replace(request, volume_options=options)
+    return msgspec.structs.replace(point, mode="", rw=point.rw and not read_only, request=request)
+
+
+def _asked(host: HostConfig, place: Place) -> dict[str, MountPoint]:
+    found: dict[str, MountPoint] = {}
+    for written in host.binds or ():
+        request, mode = text.bind(written, host.volume_driver)
+        try:
+            requests.check(request)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"invalid volume specification: '{written}': {error}") from None
+        _add(found, requests.point_of(request, mode), place)
     for request in host.mounts or ():
-        point = _requested(request)
-        _once(named, point.destination)
-        wanted[point.destination] = partial(_made, point, volumes, request)
-    for target, options in (host.tmpfs or {}).items():
-        destination = _clean(target)
-        _once(named, destination)
-        tmpfs = MountPoint(type="tmpfs", destination=destination, mode=options, rw=True)
-        wanted[destination] = partial(_as_it_is, tmpfs)
-    for destination, make in wanted.items():
-        points[destination] = make()
-    return sorted(points.values(), key=lambda p: (p.destination.count("/"), p.destination))
+        requests.check(request)
+        requests.check_source(request)
+        _add(found, requests.point_of(request), place)
+    return found
 
 
-def _once(named: set[str], destination: str) -> None:
-    if destination in named:
-        raise InvalidRequest(f"Duplicate mount point: {destination}")
-    named.add(destination)
+def _add(found: dict[str, MountPoint], point: MountPoint, place: Place) -> None:
+    if point.destination in found:
+        raise InvalidRequest(f"Duplicate mount point: {point.destination}")
+    found[point.destination] = _as_usual(requests.beside(point, place.roots), place)
 
 
-def _clean(target: str) -> str:
-    if not target.startswith("/"):
-        raise InvalidRequest(f"invalid mount path: '{target}' mount path must be absolute")
-    cleaned = posixpath.normpath("/" + target.lstrip("/"))
-    if cleaned == "/":
-        raise InvalidRequest("invalid specification: destination can't be '/'")
-    return cleaned
-
-
-def _as_it_is(point: MountPoint) -> MountPoint:
-    return point
-
-
-def _anonymous(target: str, volumes: Volumes) -> MountPoint:
-    return _made(MountPoint(type="volume", destination=target, driver="local"), volumes)
-
-
-def _bind(text: str) -> MountPoint:
-    parts = text.split(":")
-    if len(parts) not in (2, 3) or not parts[0] or not parts[1]:
-        raise InvalidRequest(f"invalid volume specification: '{text}'")
-    source, destination = parts[0], _clean(parts[1])
-    mode = parts[2] if len(parts) == 3 else ""
-    words = [word for word in mode.split(",") if word]
-    if unknown := [word for word in words if word not in _MODES]:
-        raise InvalidRequest(f"invalid mode: {unknown[0]}")
-    if "ro" in words and "rw" in words:
-        raise InvalidRequest(f"invalid mode: {mode}")
-    propagation = next((word for word in words if word in PROPAGATIONS), "")
-    if source.startswith("/"):
-        return MountPoint(
-            type="bind",
-            source=posixpath.normpath(source),
-            destination=destination,
-            mode=mode,
-            rw="ro" not in words,
-            propagation=propagation or "rprivate",
-        )
-    return MountPoint(
-        type="volume",
-        name=source,
-        destination=destination,
-        driver="local",
-        mode=mode or "z",
-        rw="ro" not in words,
-        propagation=propagation,
-    )
-
-
-def _requested(request: MountRequest) -> MountPoint:
-    if not request.target:
-        raise InvalidRequest("invalid mount config: field Target must not be empty")
-    destination = _clean(request.target)
-    if request.type == "bind":
-        if not request.source.startswith("/"):
-            raise InvalidRequest(
-                f"invalid mount config for type \"bind\": invalid mount path: '{request.source}' mount path must be absolute"
-            )
-        options = request.bind_options
-        if not Path(request.source).exists() and not (options and options.create_mountpoint):
-            raise InvalidRequest(
-                f'invalid mount config for type "bind": bind source path does not exist: {request.source}'
-            )
-        propagation = options.propagation if options else ""
-        if propagation and propagation not in PROPAGATIONS:
-            raise InvalidRequest(f"invalid mount config: invalid propagation mode: {propagation}")
-        return MountPoint(
-            type="bind",
-            source=posixpath.normpath(request.source),
-            destination=destination,
-            rw=not request.read_only,
-            propagation=propagation or "rprivate",
-        )
-    if request.type == "volume":
-        return MountPoint(
-            type="volume",
-            name=request.source,
-            destination=destination,
-            driver="local",
-            mode="z",
-            rw=not request.read_only,
-        )
-    if request.type == "tmpfs":
-        options_ = request.tmpfs_options
-        words = []
-        if options_ and options_.size_bytes:
-            words.append(f"size={options_.size_bytes}")
-        if options_ and options_.mode:
-            words.append(f"mode={options_.mode:o}")
-        if request.source:
-            raise InvalidRequest('invalid mount config for type "tmpfs": field Source must not be specified')
-        return MountPoint(
-            type="tmpfs", destination=destination, mode=",".join(words), rw=not request.read_only
-        )
-    raise InvalidRequest(f'invalid mount config: mount type unknown: "{request.type}"')
-
-
-def _made(point: MountPoint, volumes: Volumes, request: MountRequest | None = None) -> MountPoint:
-    if point.type != "volume":
+def _as_usual(point: MountPoint, place: Place) -> MountPoint:
+    """With what is meant where a read-only bind does not say how deep."""
+    request = point.request
+    if point.type != "bind" or point.rw or place.read_only_recursive or request is None:
         return point
-    options = request.volume_options if request else None
-    volume = volumes.ensure(
-        point.name,
-        options.labels if options else None,
-        options.driver_config.options if options and options.driver_config else None,
-    )
-    source = volumes.path(volume.name)
-    if options and options.subpath:
-        if ".." in Path(options.subpath).parts:
-            raise InvalidRequest(f"invalid volume subpath: {options.subpath}")
-        source = source / options.subpath
-    return msgspec.structs.replace(point, name=volume.name, source=str(source))
+    options = request.bind_options or BindOptions()
+    if options.read_only_force_recursive:
+        return point
+    shallow = msgspec.structs.replace(options, read_only_non_recursive=True)
+    return msgspec.structs.replace(point, request=msgspec.structs.replace(request, bind_options=shallow))
+
+
+def _made(point: MountPoint, place: Place, undo: Undo) -> MountPoint:
+    """With its volume, which is made if there is none of that name."""
+    if point.type != "volume" or point.source:
+        return point
+    options = (point.request.volume_options if point.request else None) or VolumeOptions()
+    driver = options.driver_config
+    if driver is not None and driver.name not in ("", requests.DRIVER):
+        raise InvalidRequest(
+            f'error looking up volume plugin {driver.name}: plugin "{driver.name}" not found: '
+            f'the only volume driver is "{requests.DRIVER}"'
+        )
+    if driver is not None and driver.options:
+        raise Unsupported(
+            f"options of a volume ({', '.join(sorted(driver.options))}) are not supported yet: mount it on the host, and "
+            "bind that directory"
+        )
+    volume = place.volumes.ensure(point.name, options.labels)
+    if volume.anonymous and not point.name:
+        undo.add(place.volumes.discard, volume.name)
+    return msgspec.structs.replace(point, name=volume.name, source=str(place.volumes.path(volume.name)))

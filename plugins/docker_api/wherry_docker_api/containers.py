@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from wherry.errors import InvalidRequest, Unsupported
-from wherry.spec.container import Config, CreateRequest, EndpointRequest, HostConfig, Value
+from wherry.spec.container import Config, CreateRequest, EndpointRequest, HostConfig, MountRequest, Value
 from wherry_docker_api.answer import NO_CONTENT, OK, Answer, encode, json
 from wherry_docker_api.call import Call, Route
 from wherry_docker_api.decode import into, normal
@@ -71,6 +71,7 @@ async def create(call: Call) -> Answer:
         config=config,
         host_config=_of_version(body.host_config, call),
         networks=body.networking_config.endpoints_config or {},
+        read_only_recursive=call.version >= (1, 44),
     )
     created = await call.door.work(call.engine.create, request)
     return json({"Id": created.id, "Warnings": created.warnings}, 201)
@@ -87,11 +88,32 @@ def _of_version(host_config: HostConfig, call: Call) -> HostConfig:
         changes["console_size"] = None
     if call.version < (1, 43):
         changes["annotations"] = None
+    if call.version < (1, 46) and host_config.mounts:
+        changes["mounts"] = [_mount_of_version(each, call) for each in host_config.mounts]
     if host_config.pids_limit is not None and host_config.pids_limit <= 0:
         changes["pids_limit"] = None
     if host_config.console_size is not None and len(host_config.console_size) != 2:
         raise InvalidRequest("invalid JSON: HostConfig.ConsoleSize: expected a height and a width")
     return msgspec.structs.replace(host_config, **changes) if changes else host_config
+
+
+def _mount_of_version(mount: MountRequest, call: Call) -> MountRequest:
+    """Without the options that came later."""
+    bind, volume, tmpfs = mount.bind_options, mount.volume_options, mount.tmpfs_options
+    if bind is not None:
+        if call.version < (1, 40):
+            bind = msgspec.structs.replace(bind, non_recursive=False)
+        if call.version < (1, 42):
+            bind = msgspec.structs.replace(bind, create_mountpoint=False)
+        if call.version < (1, 44):
+            bind = msgspec.structs.replace(
+                bind, read_only_non_recursive=False, read_only_force_recursive=False
+            )
+    if volume is not None and call.version < (1, 45):
+        volume = msgspec.structs.replace(volume, subpath="")
+    if tmpfs is not None:
+        tmpfs = msgspec.structs.replace(tmpfs, options=None)
+    return msgspec.structs.replace(mount, bind_options=bind, volume_options=volume, tmpfs_options=tmpfs)
 
 
 def _words(value: list[str] | str | None) -> list[str] | None:

@@ -77,6 +77,7 @@ def _build(plan: Plan, end: socket.socket) -> NoReturn:
     tree.devices(command.devices)
     if command.shm is not None:
         tree.share_memory(command.shm)
+    tree.find_terminals()
     streams, master = _streams(plan, tree)
     identity = users.look_up(tree.root, process.user, process.groups)
     os.umask(0o022)

@@ -13,9 +13,10 @@ import stat
 from dataclasses import dataclass, field
 from typing import Final
 
-from wherry.errors import InvalidRequest, StartFailed, Unsupported
-from wherry.linux import cgroups, mounts, paths, terminal
+from wherry.errors import InvalidRequest, StartFailed
+from wherry.linux import cgroups, mountinfo, mounts, paths, terminal
 from wherry.spec.command import Command, Device, Mount
+from wherry_native_exec import procfs
 
 _DEVICES: Final = tuple(
     Device(path=f"/dev/{name}", kind="c", major=major, minor=minor)
@@ -60,21 +61,23 @@ class Tree:
             self._mount(wanted, target, group, host_cgroup)
         except OSError as error:
             what = f'"{wanted.source}"' if wanted.source else wanted.kind
-            reason = os.strerror(error.errno).lower() if error.errno else str(error)
+            reason = error.strerror or str(error)
             hint = (
-                ". Are you trying to mount a directory onto a file (or vice-versa)?"
+                ": Are you trying to mount a directory onto a file (or vice-versa)? "
+                "Check if the specified host path exists and is the expected type"
                 if error.errno == errno.ENOTDIR
                 else ""
             )
             raise StartFailed(
-                f'cannot mount {what} at "{target}" of the container: {reason}{hint}'
+                f'error mounting {what} to rootfs at "{target}": {reason[:1].lower()}{reason[1:]}{hint}'
             ) from error
 
     def _mount(self, wanted: Mount, target: str, group: cgroups.Cgroup, host_cgroup: bool) -> None:
         attributes = self._attributes(wanted)
+        procfs.check(wanted, target)
         in_proc = any(target.startswith(proc + "/") for proc, _ in self.procs)
         if wanted.kind == "proc":
-            os.close(paths.open_directory_in_root(self.root, target))
+            os.close(self._ordinary_directory(wanted.kind, target))
             self.procs.append((target, attributes[0]))
         elif wanted.kind == "bind":
             assert wanted.descriptor is not None
@@ -82,10 +85,14 @@ class Tree:
                 _settle(wanted.descriptor, wanted, attributes)
                 self.late.append((wanted.descriptor, target))
                 return
-            self._attach(wanted.descriptor, target, wanted.is_directory)
+            make = paths.open_directory_in_root if wanted.is_directory else paths.make_file_in_root
+            place = make(self.root, target)
+            try:
+                self._check_place(wanted, place)
+                _attach(wanted.descriptor, place)
+            finally:
+                os.close(place)
             _settle(wanted.descriptor, wanted, attributes)
-        elif in_proc:
-            raise Unsupported(f"{wanted.kind} on {target}: only a bind mount can lie in /proc")
         elif wanted.kind == "cgroup":
             self._cgroup(target, attributes[0], group, host_cgroup)
         else:
@@ -93,8 +100,12 @@ class Tree:
 
     def _file_system(self, wanted: Mount, target: str, attributes: int) -> None:
         options = [("source", wanted.source or _NAMES[wanted.kind]), *mounts.split_options(wanted.data)]
-        fd = mounts.new(wanted.kind, options, attributes)
-        self._attach(fd, target, directory=True)
+        place = self._place(wanted, target, options)
+        try:
+            fd = mounts.new(wanted.kind, options, attributes)
+            _attach(fd, place)
+        finally:
+            os.close(place)
         if wanted.propagation not in ("", "private", "rprivate"):
             _propagate(fd, wanted.propagation)
         if wanted.kind == "tmpfs" and target == "/dev":
@@ -105,18 +116,46 @@ class Tree:
         else:
             os.close(fd)
 
+    def _place(self, wanted: Mount, target: str, options: list[tuple[str, str | None]]) -> int:
+        """Where a new file system goes. A tmpfs that takes the place of a directory has its mode, as runc does it."""
+        if wanted.kind == "sysfs":
+            return self._ordinary_directory(wanted.kind, target)
+        if wanted.kind != "tmpfs" or any(key == "mode" for key, _ in options):
+            place = paths.open_directory_in_root(self.root, target)
+        else:
+            try:
+                place = paths.open_in_root(self.root, target, os.O_PATH | os.O_DIRECTORY)
+                options.append(("mode", f"{stat.S_IMODE(os.fstat(place).st_mode):o}"))
+            except FileNotFoundError:
+                place = paths.open_directory_in_root(self.root, target)
+        self._check_place(wanted, place)
+        return place
+
+    def _ordinary_directory(self, kind: str, target: str) -> int:
+        """Where a procfs or sysfs goes: never through a link, which would have what protects it protect something else."""
+        os.close(paths.open_directory_in_root(self.root, target))
+        inside = paths.RESOLVE_IN_ROOT | paths.RESOLVE_NO_SYMLINKS
+        try:
+            return paths.openat2(self.root, target, os.O_PATH | os.O_DIRECTORY, resolve=inside)
+        except OSError as error:
+            raise StartFailed(f'filesystem "{kind}" must be mounted on ordinary directory') from error
+
+    def _check_place(self, wanted: Mount, place: int) -> None:
+        """Refuse what links have led into /proc: the procfs would hide it."""
+        procfs.check(wanted, os.readlink(f"/proc/self/fd/{place}"))
+
     def _cgroup(self, target: str, attributes: int, group: cgroups.Cgroup, host_cgroup: bool) -> None:
         """What the container sees of its own limits. Version 1: a directory for each hierarchy, as Docker makes them."""
         views = group.views()
         if group.version == 2:
             directory = cgroups.hierarchies().unified if host_cgroup else views[0][1]
             fd = mounts.clone_tree(directory)
-            self._attach(fd, target, directory=True)
+            self._attach(fd, target)
             mounts.mount_setattr(fd, add=attributes, propagation=mounts.MS_PRIVATE)
             os.close(fd)
             return
         top = mounts.new("tmpfs", [("source", "cgroup"), ("mode", "755")])
-        self._attach(top, target, directory=True)
+        self._attach(top, target)
         for name, directory in views:
             os.mkdir(name, 0o755, dir_fd=top)
             fd = mounts.clone_tree(directory)
@@ -127,15 +166,10 @@ class Tree:
         mounts.mount_setattr(top, add=attributes, propagation=mounts.MS_PRIVATE, recursive=True)
         os.close(top)
 
-    def _attach(self, fd: int, target: str, directory: bool) -> None:
-        make = paths.open_directory_in_root if directory else paths.make_file_in_root
-        place = make(self.root, target)
+    def _attach(self, fd: int, target: str) -> None:
+        place = paths.open_directory_in_root(self.root, target)
         try:
-            mounts.move_mount(fd, place)
-        except OSError as error:
-            if error.errno == errno.EINVAL and _is_directory(fd) != _is_directory(place):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
-            raise
+            _attach(fd, place)
         finally:
             os.close(place)
 
@@ -191,6 +225,19 @@ class Tree:
         if device.uid or device.gid:
             os.chown(name, device.uid, device.gid, dir_fd=directory, follow_symlinks=False)
 
+    def find_terminals(self) -> None:
+        """Where /dev is not ours: the devpts that came with it, as with `-v /dev:/dev`, if there is one."""
+        if self.devpts is not None:
+            return
+        try:
+            place = paths.open_in_root(self.root, "/dev/pts", os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            return
+        if mountinfo.file_system_of(place) == mountinfo.DEVPTS_SUPER_MAGIC:
+            self.devpts = place
+        else:
+            os.close(place)
+
     def console(self, size: tuple[int, int] | None) -> tuple[int, int]:
         """A terminal of the container's own devpts, bound on /dev/console: (master, slave)."""
         if self.devpts is None:
@@ -198,19 +245,17 @@ class Tree:
         master, slave = terminal.open_pair(self.devpts)
         if size is not None:
             terminal.set_size(master, *size)
-        if self.dev is not None:
-            os.mknod("console", stat.S_IFREG | 0o600, dir_fd=self.dev)
-            place = os.open("console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.dev)
-            fd = mounts.clone_tree(slave)
-            mounts.move_mount(fd, place)
-            os.close(fd)
-            os.close(place)
+        place = paths.make_file_in_root(self.root, "/dev/console", 0o600)
+        fd = mounts.clone_tree(slave)
+        _attach(fd, place)
+        os.close(fd)
+        os.close(place)
         return master, slave
 
     # ---- the end ---------------------------------------------------------------------------------------------------
     def share_memory(self, shm: int) -> None:
         """Attach a /dev/shm that belongs to another container's ipc namespace, or to a sandbox."""
-        self._attach(shm, "/dev/shm", directory=True)
+        self._attach(shm, "/dev/shm")
 
     def make_cwd(self, cwd: str) -> None:
         """The working directory, where it is missing. What is there and no directory is for wherry-init to find."""
@@ -232,6 +277,15 @@ class Tree:
             _propagate(self.root, command.rootfs_propagation)
 
 
+def _attach(fd: int, place: int) -> None:
+    try:
+        mounts.move_mount(fd, place)
+    except OSError as error:
+        if error.errno == errno.EINVAL and _is_directory(fd) != _is_directory(place):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+        raise
+
+
 def _is_directory(fd: int) -> bool:
     return stat.S_ISDIR(os.fstat(fd).st_mode)
 
@@ -243,6 +297,9 @@ def _settle(fd: int, wanted: Mount, attributes: tuple[int, int]) -> None:
     if propagation is None:
         raise InvalidRequest(f'mount at "{wanted.target}": "{wanted.propagation}" is no propagation')
     recursive = bool(propagation & mounts.MS_REC)
+    if not recursive and not propagation & mounts.MS_SHARED:
+        # What is mounted below came along as the host's peer: nothing that is done to it here may happen there.
+        mounts.mount_setattr(fd, propagation=mounts.MS_SLAVE, recursive=True)
     mounts.mount_setattr(fd, propagation=propagation & ~mounts.MS_REC, recursive=recursive)
     if add or remove:
         mounts.mount_setattr(fd, add=add, remove=remove)

@@ -20,13 +20,13 @@ from typing import BinaryIO, Final
 from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from wherry.linux import tree
 from wherry.linux.archive import WHITEOUT, unpack
+from wherry.linux.copying import copy_tree
 from wherry.linux.deletions import Deletions
 from wherry.linux.packing import Packing
 from wherry.linux.tar import BadArchive
 from wherry.spec import hookimpl
 from wherry.spec.storage import Applied, Bind, Change
 from wherry_vfs_storage.changes import Difference, differences
-from wherry_vfs_storage.copying import copy_tree
 from wherry_vfs_storage.marks import CopyWhiteouts
 
 _LAYER: Final = re.compile(r"[0-9a-f]{64}")

@@ -127,6 +127,7 @@ def _mount_request(shown: dict[str, Any]) -> dict[str, Any]:
 def mount(point: MountPoint) -> dict[str, Any]:
     """API MountPoint."""
     shown: dict[str, Any] = msgspec.to_builtins(point)
+    del shown["Request"]
     return _without_empty(shown, frozenset({"Name", "Driver"}))
 
 

@@ -1,4 +1,8 @@
-"""A whole tree copied, as cheaply as the file system allows: shared extents where it has them, never across links."""
+"""A whole tree copied, as cheaply as the file system allows: shared extents where it has them, never across links.
+
+Somebody hostile may live in the target meanwhile (a volume that another container has mounted): what is made is reached
+by descriptors, and its owner, mode and attributes are set on the very file that was made, whatever its name means by then.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,8 @@ from typing import Final
 from wherry.linux import tree, xattrs
 from wherry.linux.archive import kept_attribute
 
+_PLACE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
 _FICLONE: Final = 0x40049409  # ioctl_ficlone(2)
 _CHUNK: Final = 16 * 1024 * 1024
 _NO_CLONE: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV, errno.ENOTTY, errno.ENOSYS, errno.EPERM)
@@ -19,6 +25,8 @@ _NO_CLONE: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV, errno.ENOTTY, e
 def copy_tree(source: int, target: int) -> None:
     """Copy what is in the directory `source` into the empty directory `target`: owners, modes, times, xattrs, hard
     links, devices and holes. The directory's own looks too. Sockets are left out.
+
+    OSError where somebody else changes the target meanwhile; nothing outside of it was touched.
     """
     copying = _Copying(source, target)
     copying.run()
@@ -45,7 +53,7 @@ class _Copying:
         finally:
             os.close(self._here)
         top = os.fstat(self._source)
-        self._dress(self._target, ".", top, self._source, ".")
+        _dress(self._target, top, self._source, ".")
         self._times.append(("", top))
         for path, found_stat in self._times:
             directory = tree.open_below(self._target, path)
@@ -64,19 +72,24 @@ class _Copying:
             if first != found.path:
                 self._link(first, name)
                 return
-        if kind == stat.S_IFDIR:
-            os.mkdir(name, 0o700, dir_fd=here)
-            self._times.append((found.path, found.stat))
-        elif kind == stat.S_IFREG:
-            self._file(found)
+        if kind == stat.S_IFREG:
+            made = self._file(found)
         elif kind == stat.S_IFLNK:
             os.symlink(os.readlink(name, dir_fd=found.parent), name, dir_fd=here)
+            made = os.open(name, _PLACE, dir_fd=here)
+        elif kind == stat.S_IFDIR:
+            os.mkdir(name, 0o700, dir_fd=here)
+            made = os.open(name, _PLACE | os.O_DIRECTORY, dir_fd=here)
+            self._times.append((found.path, found.stat))
         else:
-            os.mknod(name, found.stat.st_mode, found.stat.st_rdev, dir_fd=here)
-        self._dress(here, name, found.stat, found.parent, name)
-        if kind != stat.S_IFDIR:
-            times = (found.stat.st_atime_ns, found.stat.st_mtime_ns)
-            os.utime(name, ns=times, dir_fd=here, follow_symlinks=False)
+            os.mknod(name, kind | 0o600, found.stat.st_rdev, dir_fd=here)
+            made = os.open(name, _PLACE, dir_fd=here)
+        try:
+            if stat.S_IFMT(os.fstat(made).st_mode) != kind:
+                raise OSError(errno.EBUSY, "somebody else changes the target", found.path)
+            _dress(made, found.stat, found.parent, name)
+        finally:
+            os.close(made)
 
     def _link(self, first: str, name: str) -> None:
         place, _, target = first.rpartition("/")
@@ -86,7 +99,8 @@ class _Copying:
         finally:
             os.close(directory)
 
-    def _file(self, found: tree.Found) -> None:
+    def _file(self, found: tree.Found) -> int:
+        """A copy of a regular file; its descriptor, the caller's to close."""
         source = os.open(
             found.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=found.parent
         )
@@ -96,8 +110,10 @@ class _Copying:
             try:
                 if found.stat.st_size and not self._clone(source, target):
                     _copy_data(source, target, found.stat.st_size)
-            finally:
+            except BaseException:
                 os.close(target)
+                raise
+            return target
         finally:
             os.close(source)
 
@@ -113,14 +129,18 @@ class _Copying:
             self._clones = False
             return False
 
-    @staticmethod
-    def _dress(here: int, name: str, found: os.stat_result, source: int, source_name: str) -> None:
-        os.chown(name, found.st_uid, found.st_gid, dir_fd=here, follow_symlinks=False)
-        if not stat.S_ISLNK(found.st_mode):
-            os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=here)
-        kept = {key: value for key, value in xattrs.read(source, source_name).items() if kept_attribute(key)}
-        if kept:
-            xattrs.write(here, name, kept)
+
+def _dress(made: int, found: os.stat_result, source: int, source_name: str) -> None:
+    """Give `made` the owner, mode, attributes and times of what was found. By its descriptor, which O_PATH may have opened."""
+    place = f"/proc/self/fd/{made}"
+    os.chown(place, found.st_uid, found.st_gid)
+    if not stat.S_ISLNK(found.st_mode):
+        os.chmod(place, stat.S_IMODE(found.st_mode))
+    for key, value in xattrs.read(source, source_name).items():
+        if kept_attribute(key):
+            os.setxattr(place, key, value)
+    if not stat.S_ISDIR(found.st_mode):
+        os.utime(place, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _copy_data(source: int, target: int, size: int) -> None:
@@ -137,9 +157,19 @@ def _copy_data(source: int, target: int, size: int) -> None:
         os.lseek(source, start, os.SEEK_SET)
         os.lseek(target, start, os.SEEK_SET)
         while start < end:
-            copied = os.copy_file_range(source, target, min(_CHUNK, end - start))
+            copied = _copy_range(source, target, min(_CHUNK, end - start))
             if not copied:
                 break
             start += copied
         position = end
     os.ftruncate(target, size)
+
+
+def _copy_range(source: int, target: int, count: int) -> int:
+    """Within the kernel, between their positions: between file systems copy_file_range(2) may not, and sendfile(2) may."""
+    try:
+        return os.copy_file_range(source, target, count)
+    except OSError as error:
+        if error.errno not in _NO_CLONE:
+            raise
+        return os.sendfile(target, source, None, count)
