@@ -32,7 +32,8 @@ def info(house: House) -> Mapping[str, Any]:
     views = [container.view for container in house.containers.all()]
     settings = house.settings
     exec_info = house.driver("exec", settings.exec_driver).call("info") or {}
-    cgroup_version = str(exec_info.get("cgroup version", "1"))
+    support = house.support
+    forwarding = _flag("/proc/sys/net/ipv4/ip_forward")
     kernel = os.uname()
     return {
         "ID": house.engine_id,
@@ -50,25 +51,24 @@ def info(house: House) -> Mapping[str, Any]:
             "Authorization": None,
             "Log": sorted(house.catalogue.names("log")),
         },
-        "MemoryLimit": True,
-        "SwapLimit": Path("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists()
-        or cgroup_version == "2",
-        "CpuCfsPeriod": True,
-        "CpuCfsQuota": True,
-        "CPUShares": True,
-        "CPUSet": True,
-        "PidsLimit": True,
-        "IPv4Forwarding": _flag("/proc/sys/net/ipv4/ip_forward"),
+        "MemoryLimit": support.memory,
+        "SwapLimit": support.swap,
+        "CpuCfsPeriod": support.cfs,
+        "CpuCfsQuota": support.cfs,
+        "CPUShares": support.shares,
+        "CPUSet": support.cpuset,
+        "PidsLimit": support.pids,
+        "IPv4Forwarding": forwarding,
         "BridgeNfIptables": _flag("/proc/sys/net/bridge/bridge-nf-call-iptables"),
         "BridgeNfIp6tables": _flag("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
         "Debug": settings.debug,
         "NFd": len(os.listdir("/proc/self/fd")),
-        "OomKillDisable": cgroup_version == "1",
+        "OomKillDisable": support.oom_kill_disable,
         "NGoroutines": len(os.listdir("/proc/self/task")),
         "SystemTime": now(),
         "LoggingDriver": settings.log_driver,
         "CgroupDriver": "cgroupfs",
-        "CgroupVersion": cgroup_version,
+        "CgroupVersion": str(support.version),
         "NEventsListener": 0,
         "KernelVersion": kernel.release,
         "OperatingSystem": _os_release().get("PRETTY_NAME", "Linux"),
@@ -112,8 +112,9 @@ def info(house: House) -> Mapping[str, Any]:
         "InitCommit": {"ID": ""},
         "SecurityOptions": ["name=seccomp,profile=builtin"],
         "CDISpecDirs": [],
-        "Warnings": None,
-        "ExecDriver": f"{settings.exec_driver} {exec_info.get('version', '')}".strip(),
+        "Warnings": [*support.lacks(), *([] if forwarding else ["WARNING: IPv4 forwarding is disabled"])]
+        or None,
+        "ExecDriver": f"{settings.exec_driver} {exec_info.get('Version', '')}".strip(),
     }
 
 

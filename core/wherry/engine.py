@@ -27,7 +27,19 @@ from wherry.config import Settings
 from wherry.config import load as load_settings
 from wherry.container.listing import listed
 from wherry.errors import NotFound, NotModified, Unsupported
-from wherry.lifecycle import amend, create, execs, observe, pause, remove, start, stop, streams, waiting
+from wherry.lifecycle import (
+    create,
+    execs,
+    observe,
+    pause,
+    remove,
+    rename,
+    start,
+    stop,
+    streams,
+    update,
+    waiting,
+)
 from wherry.opening import close_house, open_house
 from wherry.plugins import Driver
 from wherry.spec.container import (
@@ -113,7 +125,7 @@ class Engine:
         pause.unpause(self._house, name)
 
     def rename(self, name: str, new_name: str) -> None:
-        amend.rename(self._house, name, new_name)
+        rename.rename(self._house, name, new_name)
 
     def remove(self, name: str, force: bool = False, volumes: bool = False, link: bool = False) -> None:
         if link:
@@ -161,7 +173,7 @@ class Engine:
         return observe.usage(self._house, name)
 
     def update(self, name: str, host_config: Mapping[str, Any]) -> list[str]:
-        return amend.update(self._house, name, host_config)
+        return update.update(self._house, name, host_config)
 
     def prune_containers(self, filters: Filters | None = None) -> tuple[list[str], int]:
         return remove.prune(self._house, filters)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wherry.cgroups.support import Support
 from wherry.config import Settings
 from wherry.container.container import Container
 from wherry.container.registry import Containers
@@ -34,6 +35,10 @@ class House:
     engine_id: str
     boot_id: str
     cgroup_parent: str
+    """Below it containers have their cgroups, unless they name another parent."""
+    cgroup_root: str
+    """What a parent is relative to that does not begin with a slash."""
+    support: Support
     catalogue: Catalogue
     driver: Callable[[str, str], Driver]
     """(kind, name) → the loaded driver; InvalidRequest or DriverError."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from wherry import discovery
+from wherry.cgroups.support import Support, find_support
 from wherry.config import Settings
 from wherry.container.registry import Containers
 from wherry.errors import ConfigurationError, Conflict, DriverError, Unsupported
@@ -181,6 +182,8 @@ def _open(settings: Settings, lock: int, closers: list[Callable[[], object]]) ->
         engine_id=engine_id,
         boot_id=processes.boot_id(),
         cgroup_parent=services.cgroup_parent,
+        cgroup_root="/",
+        support=_support(services.cgroup_parent),
         catalogue=catalogue,
         driver=drivers,
         events=events,
@@ -225,6 +228,14 @@ def close_house(opened: Opened) -> None:
         cgroups.remove_empty(house.cgroup_parent)
         cgroups.remove_empty(posixpath.dirname(house.cgroup_parent))
     os.close(opened.lock)
+
+
+def _support(cgroup_parent: str) -> Support:
+    try:
+        return find_support(cgroup_parent)
+    except OSError as error:
+        log.warning("no cgroup can be made below %s, so no container can start: %s", cgroup_parent, error)
+        return Support(version=cgroups.hierarchies().version)
 
 
 def _lock(root: Path) -> int:

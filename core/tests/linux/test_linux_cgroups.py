@@ -173,13 +173,13 @@ def test_limits_of_version_1() -> None:
     group.create()
     try:
         for size in (64, 256, 32):
-            assert group.limit(Resources(memory=size << 20, memory_swap=size << 21, pids=size)) == []
+            group.limit(Resources(memory=size << 20, memory_swap=size << 21, pids=size))
             found = group.counters()
             assert (found.memory_limit, found.pids_limit) == (size << 20, size)
         with pytest.raises(OSError, match="cpuset"):
             group.limit(Resources(memory=96 << 20, memory_swap=-1, cpuset_cpus="4096"), restore=True)
         assert group.counters().memory_limit == 32 << 20
-        assert group.limit(Resources(memory=-1)) == []
+        group.limit(Resources(memory=-1))
         assert group.counters().memory_limit > 1 << 60
     finally:
         group.remove()

@@ -163,10 +163,12 @@ def _throttles(limits: Sequence[ThrottleDevice] | None) -> tuple[Throttle, ...]:
 
 def _throttle(path: str, rate: int) -> Throttle:
     try:
-        number = os.stat(path).st_rdev
+        found = os.stat(path)
     except OSError as error:
         raise InvalidRequest(f"block device {path}: {error.strerror}") from error
-    return Throttle(major=os.major(number), minor=os.minor(number), rate=rate)
+    if not stat.S_ISBLK(found.st_mode):
+        raise InvalidRequest(f"{path} is not a block device, so its I/O cannot be limited")
+    return Throttle(major=os.major(found.st_rdev), minor=os.minor(found.st_rdev), rate=rate)
 
 
 def devices(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...]]:
@@ -188,7 +190,7 @@ def devices(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...
             for d in mapped
             if d.kind != "p"
         )
-    rules.extend(_rule(text) for text in host.device_cgroup_rules or ())
+    rules.extend(device_rule(text) for text in host.device_cgroup_rules or ())
     named = {device.path: device for device in (*defaults.DEVICES, *own)}
     return tuple(named.values()), tuple(rules)
 
@@ -242,7 +244,8 @@ def _walk(top: str, skip: tuple[str, ...]) -> Iterable[str]:
         yield from (os.path.join(directory, name) for name in files)
 
 
-def _rule(text: str) -> DeviceRule:
+def device_rule(text: str) -> DeviceRule:
+    """`--device-cgroup-rule`: `c 1:3 rwm`, with * for any number. InvalidRequest."""
     match = re.fullmatch(r"([acb]) ([0-9]+|\*):([0-9]+|\*) ([rwm]{1,3})", text)
     if match is None:
         raise InvalidRequest(f"invalid device cgroup rule format: '{text}'")

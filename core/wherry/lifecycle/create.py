@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from wherry.cgroups.path import cgroup_path
 from wherry.clock import now
 from wherry.container import record as records
 from wherry.container.container import Container
@@ -22,6 +23,7 @@ from wherry.errors import InvalidRequest, NotFound
 from wherry.house import House
 from wherry.lifecycle import command, defaults
 from wherry.lifecycle.copy_up import copy_up
+from wherry.lifecycle.limits import honoured
 from wherry.lifecycle.rootfs import storage_data
 from wherry.logs.options import check as check_log_options
 from wherry.logs.options import merge_options
@@ -41,7 +43,6 @@ from wherry.volumes.plan import Place, plan
 from wherry.volumes.requests import warnings as file_warnings
 
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
-MINIMUM_MEMORY: Final = 6 * 1024 * 1024
 _ENVIRONMENT_NAME: Final = re.compile(r"[^=\0]+")
 
 
@@ -170,18 +171,14 @@ def _health(own: HealthConfig | None, image: HealthConfig | None) -> HealthConfi
 def with_defaults(house: House, host: HostConfig) -> tuple[HostConfig, list[str]]:
     """The host configuration as `inspect` shows it: Docker's defaults filled in; and the warnings for the user."""
     settings = house.settings
-    warnings: list[str] = []
     log_type = host.log_config.type or settings.log_driver
     log_options = merge_options(settings.log_options(log_type), host.log_config.config or {})
-    memory_swap = host.memory_swap
-    if host.memory and not memory_swap:
-        memory_swap = host.memory * 2
-    for name in ("kernel_memory", "kernel_memory_tcp"):
-        if getattr(host, name):
-            warnings.append(
-                "Specifying a kernel memory limit is deprecated and no longer supported; it is discarded."
-            )
-            host = msgspec.structs.replace(host, **{name: 0})
+    if host.memory and not host.memory_swap:
+        host = msgspec.structs.replace(host, memory_swap=host.memory * 2)
+    host, warnings = honoured(host, house.support)
+    oom_kill_disable = host.oom_kill_disable
+    if oom_kill_disable is None and house.support.oom_kill_disable:
+        oom_kill_disable = False
     return (
         msgspec.structs.replace(
             host,
@@ -189,7 +186,7 @@ def with_defaults(house: House, host: HostConfig) -> tuple[HostConfig, list[str]
             ipc_mode=host.ipc_mode or "private",
             cgroupns_mode=host.cgroupns_mode or ("host" if host.privileged else "private"),
             shm_size=host.shm_size or settings.default_shm_size,
-            memory_swap=memory_swap,
+            oom_kill_disable=oom_kill_disable,
             log_config=LogConfig(type=log_type, config=log_options),
             runtime=host.runtime or settings.exec_driver,
             restart_policy=msgspec.structs.replace(
@@ -242,14 +239,10 @@ def check(house: House, config: Config, host: HostConfig) -> None:
         )
     if not re.fullmatch(r"[a-zA-Z0-9_.-]{0,64}", config.hostname):
         raise InvalidRequest(f"invalid hostname: {config.hostname}")
-    if host.memory and host.memory < MINIMUM_MEMORY:
-        raise InvalidRequest("Minimum memory limit allowed is 6MB")
-    if host.memory_swap > 0 and not host.memory:
-        raise InvalidRequest("You should always set the Memory limit when using Memoryswap limit, see usage")
-    if host.memory and 0 < host.memory_swap < host.memory:
-        raise InvalidRequest("Minimum memoryswap limit should be larger than memory limit, see usage")
-    if host.nano_cpus and (host.cpu_quota or host.cpu_period):
-        raise InvalidRequest("Conflicting options: Nano CPUs and CPU Period cannot both be set")
+    command.resources(host)
+    for rule in host.device_cgroup_rules or ():
+        command.device_rule(rule)
+    cgroup_path(host.cgroup_parent, "", usual=house.cgroup_parent, root=house.cgroup_root)
     if host.oom_score_adj < -1000 or host.oom_score_adj > 1000:
         raise InvalidRequest(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     policy = host.restart_policy

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import posixpath
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from wherry.cgroups.path import cgroup_path
 from wherry.clock import now
 from wherry.container.container import Container, Run
 from wherry.container.state import Move
@@ -27,6 +27,7 @@ from wherry.keeper.protocol import Setup
 from wherry.lifecycle import command as commands
 from wherry.lifecycle import defaults, naming, rootfs
 from wherry.lifecycle.descriptors import Descriptors
+from wherry.lifecycle.limits import honoured
 from wherry.lifecycle.mounting import in_order, mount_of, tmpfs_mounts
 from wherry.lifecycle.ports import wished
 from wherry.lifecycle.remove import purge
@@ -197,6 +198,10 @@ def hosts(begun: Start, undo: Undo) -> None:
 
 def settings(begun: Start, undo: Undo) -> None:
     """What this kernel cannot honour is said and dropped: reference `verifyDaemonSettings`."""
+    container = begun.container
+    container.host_config, warnings = honoured(container.host_config, begun.house.support)
+    for warning in warnings:
+        log.warning("container %s: %s", container.name, warning)
     bridged = begun.connection is not None and begun.connection.endpoints
     if (
         bridged
@@ -240,7 +245,6 @@ def command(begun: Start, undo: Undo) -> None:
     devices, rules = commands.devices(host)
     assert begun.connection is not None
     usual = defaults.SYSCTLS if begun.connection.plan.kind == "own" else {}
-    parent = host.cgroup_parent or house.cgroup_parent
     begun.command = Command(
         id=container.id,
         rootfs=begun.rootfs,
@@ -256,7 +260,9 @@ def command(begun: Start, undo: Undo) -> None:
         readonly_paths=tuple(host.readonly_paths or ()),
         sysctls={**usual, **(host.sysctls or {})},
         resources=commands.resources(host),
-        cgroup=posixpath.join("/", parent, container.id),
+        cgroup=cgroup_path(
+            host.cgroup_parent, container.id, usual=house.cgroup_parent, root=house.cgroup_root
+        ),
     )
     for extension in house.extensions:
         if extension.has("amend"):

@@ -7,11 +7,15 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 POLL: Final = 0.001
 """Seconds between two looks at what only polling tells."""
 POLL_MOST: Final = 0.02
+
+
+Before: TypeAlias = Callable[[str], str]
+"""Of what a file reads, what has to be written to have it so again."""
 
 
 class Throttle(Protocol):
@@ -140,20 +144,57 @@ def write(path: str, text: str) -> None:
     try:
         os.write(fd, text.encode())
     except OSError as error:
-        # ENODEV: it was removed between open and write.
-        number = errno.ENOENT if error.errno == errno.ENODEV else error.errno
+        # ENODEV: the cgroup was removed between open and write; of a file about block devices also that there is none
+        # with these numbers.
+        gone = error.errno == errno.ENODEV and not os.path.exists(path)
+        number = errno.ENOENT if gone else error.errno
         raise OSError(number, f"{os.strerror(error.errno or 0)} (writing {text!r})", path) from None
     finally:
         os.close(fd)
 
 
-def put_back(before: Sequence[tuple[str, str]]) -> None:
-    """Undo writes, newest first: (file, what it held)."""
-    for path, text in reversed(before):
+class Writes:
+    """Limits being written to one cgroup's files: with `restore`, what was written can be undone as far as the kernel lets."""
+
+    def __init__(self, *, restore: bool) -> None:
+        self._restore = restore
+        self._before: list[tuple[str, str]] = []
+
+    def __enter__(self) -> Writes:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            for path, text in reversed(self._before):
+                try:
+                    write(path, text)
+                except OSError:
+                    pass  # the error that led here is the one to tell
+
+    def put(self, path: str, text: str, before: Before = str.strip) -> None:
+        """Write `text`.
+
+        OSError EOPNOTSUPP: this host has no such file. FileNotFoundError: the cgroup is gone.
+        """
         try:
+            if self._restore:
+                self._before.append((path, before(read(path))))
             write(path, text)
-        except OSError:
-            pass  # a file that reads otherwise than it is written; the error that led here is the one to tell
+        except FileNotFoundError:
+            directory, file = os.path.split(path)
+            if directory and not os.path.isdir(directory):
+                raise
+            raise OSError(errno.EOPNOTSUPP, f"this host has no {file}", path) from None
+
+
+def of_device(device: str, unset: str) -> Before:
+    """For `Writes.put`: the line of a `device` (`8:0`) in a file that has one for each; `unset` where it has none."""
+
+    def line(content: str) -> str:
+        found = [each for each in content.splitlines() if each.startswith(f"{device} ")]
+        return found[0] if found else f"{device} {unset}"
+
+    return line
 
 
 def read(path: str) -> str:

@@ -10,6 +10,7 @@ A hybrid host is one of version 1: its unified hierarchy has no controllers.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from wherry.linux.cgroup_files import Counters, Entrance, Limits, Rule, Throttle, below
+from wherry.linux.cgroup_files import Counters, Entrance, Limits, Rule, Throttle, below, read_or
 from wherry.linux.cgroups_v1 import CONTROLLERS as _CONTROLLERS_V1
 from wherry.linux.cgroups_v1 import CgroupV1
 from wherry.linux.cgroups_v2 import CgroupV2
@@ -33,6 +34,8 @@ __all__ = [
     "at",
     "children",
     "hierarchies",
+    "offered",
+    "processors",
     "remove_empty",
 ]
 
@@ -46,7 +49,7 @@ class Cgroup(Protocol):
     def version(self) -> int: ...
     def create(self) -> None: ...
     def exists(self) -> bool: ...
-    def limit(self, limits: Limits, restore: bool = False) -> list[str]: ...
+    def limit(self, limits: Limits, restore: bool = False) -> None: ...
     def allow_devices(self, rules: Sequence[Rule]) -> None: ...
     def entrance(self) -> Entrance: ...
     def entrance_of(self, pid: int) -> Entrance: ...
@@ -98,6 +101,29 @@ def at(path: str) -> Cgroup:
     """The cgroup with this path. ValueError: the path is a root, or leads out."""
     found = hierarchies()
     return CgroupV1(path, found.v1) if found.version == 1 else CgroupV2(path, found.unified)
+
+
+def offered(parent: str) -> frozenset[str]:
+    """Names of the control files that a cgroup below `parent` has here; one is made, and removed, to know. OSError."""
+    probe = at(f"{parent}/probe")
+    try:
+        probe.create()
+    except FileExistsError:
+        pass  # left by one that was killed just here
+    try:
+        return frozenset(name for _, directory in probe.views() for name in os.listdir(directory))
+    finally:
+        probe.remove()
+
+
+def processors() -> tuple[str, str]:
+    """(processors, memory nodes) that a cpuset may have here, as `0-3,6`; empty where no cpuset hierarchy is."""
+    found = hierarchies()
+    if found.version == 2:
+        files = (f"{found.unified}/cpuset.cpus.effective", f"{found.unified}/cpuset.mems.effective")
+    else:
+        files = (f"{found.v1.get('cpuset')}/cpuset.cpus", f"{found.v1.get('cpuset')}/cpuset.mems")
+    return read_or(files[0]).strip(), read_or(files[1]).strip()
 
 
 def children(path: str) -> list[str]:

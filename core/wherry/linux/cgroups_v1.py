@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Final, TypeAlias
+from typing import Final, Protocol
 
 from wherry.linux.cgroup_files import (
+    Before,
     Counters,
     Entrance,
     Limits,
     Rule,
+    Writes,
     below,
     checked,
     number,
+    of_device,
     processes,
-    put_back,
     read,
     read_or,
     remove,
@@ -29,8 +32,16 @@ from wherry.linux.cgroup_files import (
 
 CONTROLLERS: Final = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 """Those that isolate or count. (A Java machine wants to see the first four, or it believes in no limit at all.)"""
-_Put: TypeAlias = Callable[[str, str, int | str | None], None]
-"""Writes a value into a controller's file, if there is a value."""
+
+
+class _Put(Protocol):
+    """Writes a value into a controller's file, if there is a value."""
+
+    def __call__(
+        self, controller: str, file: str, value: int | str | None, before: Before = str.strip
+    ) -> None: ...
+
+
 _TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
@@ -123,49 +134,42 @@ class CgroupV1:
         ]
 
     # ---- limits ----------------------------------------------------------------------------------------------------
-    def limit(self, limits: Limits, restore: bool = False) -> list[str]:
-        """Apply limits. Answers those that this kernel does not have, by file name; they are not applied.
+    def limit(self, limits: Limits, restore: bool = False) -> None:
+        """Apply limits. OSError EOPNOTSUPP: this kernel lacks one of them; EBUSY: more memory is in use.
 
         With `restore` a failure puts back what was written before it, as far as the kernel lets.
         """
-        missing: list[str] = []
-        before: list[tuple[str, str]] = []
-        try:
-            self._limit(limits, missing, before if restore else None)
-        except OSError:
-            put_back(before)
-            raise
-        return missing
+        with Writes(restore=restore) as writes:
 
-    def _limit(self, limits: Limits, missing: list[str], before: list[tuple[str, str]] | None) -> None:
-
-        def put(controller: str, file: str, value: int | str | None) -> None:
-            if value is None or value == "":
-                return
-            directory = self._directory(controller)
-            try:
+            def put(controller: str, file: str, value: int | str | None, before: Before = str.strip) -> None:
+                if value is None or value == "":
+                    return
+                directory = self._directory(controller)
                 if directory is None:
-                    raise FileNotFoundError
-                if before is not None:
-                    before.append((f"{directory}/{file}", read(f"{directory}/{file}").strip()))
-                write(f"{directory}/{file}", str(value))
-            except FileNotFoundError:
-                missing.append(file)
+                    raise OSError(errno.EOPNOTSUPP, f"the cgroup hierarchy {controller} is not mounted", file)
+                if value == -1 and not os.path.exists(f"{directory}/{file}"):
+                    return  # no limit is what there is without the file
+                writes.put(f"{directory}/{file}", str(value), before)
 
+            self._limit(limits, put)
+
+    def _limit(self, limits: Limits, put: _Put) -> None:
         self._limit_memory(limits, put)
         if limits.oom_kill_disable:
             put("memory", "memory.oom_control", 1)
         put("memory", "memory.soft_limit_in_bytes", limits.memory_reservation)
         put("memory", "memory.swappiness", limits.swappiness)
         put("cpu", "cpu.shares", limits.cpu_shares)
-        put("cpu", "cpu.cfs_period_us", limits.cpu_period)
-        put("cpu", "cpu.cfs_quota_us", limits.cpu_quota)
-        put("cpu", "cpu.rt_period_us", limits.cpu_realtime_period)
-        put("cpu", "cpu.rt_runtime_us", limits.cpu_realtime_runtime)
+        _pair(put, ("cpu.cfs_period_us", limits.cpu_period), ("cpu.cfs_quota_us", limits.cpu_quota))
+        self._limit_realtime(limits, put)
         put("cpuset", "cpuset.cpus", limits.cpuset_cpus)
         put("cpuset", "cpuset.mems", limits.cpuset_mems)
         put("pids", "pids.max", "max" if limits.pids == -1 else limits.pids)
         self._limit_blocks(limits, put)
+        if limits.unified:
+            raise OSError(
+                errno.EOPNOTSUPP, "only cgroups of version 2 have this file", next(iter(limits.unified))
+            )
 
     def _limit_memory(self, limits: Limits, put: _Put) -> None:
         memory, swap = limits.memory, limits.memory_swap
@@ -180,25 +184,32 @@ class CgroupV1:
         for each in (both, file) if sum_first else (file, both):
             put("memory", each, memory if each == file else swap)
 
+    def _limit_realtime(self, limits: Limits, put: _Put) -> None:
+        root = self._roots.get("cpu")
+        if root is not None and limits.cpu_realtime_runtime:
+            period = limits.cpu_realtime_period or number(f"{root}{self.path}/cpu.rt_period_us")
+            _pass_realtime(root, self.path, limits.cpu_realtime_runtime / max(period, 1))
+        _pair(
+            put,
+            ("cpu.rt_period_us", limits.cpu_realtime_period),
+            ("cpu.rt_runtime_us", limits.cpu_realtime_runtime),
+        )
+
     def _limit_blocks(self, limits: Limits, put: _Put) -> None:
         directory = self._directory("blkio")
         bfq = directory is not None and os.path.exists(f"{directory}/blkio.bfq.weight")
         put("blkio", "blkio.bfq.weight" if bfq else "blkio.weight", limits.blkio_weight)
-        for throttle in limits.blkio_weight_device:
-            file = "blkio.bfq.weight_device" if bfq else "blkio.weight_device"
-            put("blkio", file, f"{throttle.major}:{throttle.minor} {throttle.rate}")
-        for word, throttles in (
-            ("read_bps", limits.blkio_read_bps),
-            ("write_bps", limits.blkio_write_bps),
-            ("read_iops", limits.blkio_read_iops),
-            ("write_iops", limits.blkio_write_iops),
+        weights = "blkio.bfq.weight_device" if bfq else "blkio.weight_device"
+        for file, throttles, unset in (
+            (weights, limits.blkio_weight_device, "default"),
+            ("blkio.throttle.read_bps_device", limits.blkio_read_bps, "0"),
+            ("blkio.throttle.write_bps_device", limits.blkio_write_bps, "0"),
+            ("blkio.throttle.read_iops_device", limits.blkio_read_iops, "0"),
+            ("blkio.throttle.write_iops_device", limits.blkio_write_iops, "0"),
         ):
             for throttle in throttles:
-                put(
-                    "blkio",
-                    f"blkio.throttle.{word}_device",
-                    f"{throttle.major}:{throttle.minor} {throttle.rate}",
-                )
+                device = f"{throttle.major}:{throttle.minor}"
+                put("blkio", file, f"{device} {throttle.rate}", of_device(device, unset))
 
     def allow_devices(self, rules: Sequence[Rule]) -> None:
         """Deny all devices, then apply `rules` in order."""
@@ -316,6 +327,41 @@ class CgroupV1:
                 for name in ("io_service_bytes", "io_serviced")
             },
         )
+
+
+def _pair(put: _Put, period: tuple[str, int | None], share: tuple[str, int | None]) -> None:
+    """Write a period and the part of it that is given; the kernel wants the part to fit after each of the two."""
+    try:
+        put("cpu", *period)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        put("cpu", *share)
+        put("cpu", *period)
+    put("cpu", *share)
+
+
+def _pass_realtime(root: str, path: str, share: float) -> None:
+    """Give each cgroup above `path` as much of real time as those below it will have together: new ones have none.
+
+    What they have already is not taken away again. `share`: runtime in periods.
+    """
+    needed: list[tuple[str, float]] = []
+    child = f"{root}{path}"
+    while os.path.dirname(child) != root:
+        parent = os.path.dirname(child)
+        siblings = (entry.path for entry in os.scandir(parent) if entry.is_dir(follow_symlinks=False))
+        share += sum(_realtime(each) for each in siblings if each != child)
+        needed.append((parent, share))
+        child = parent
+    for directory, wanted in reversed(needed):
+        if _realtime(directory) < wanted:
+            period = number(f"{directory}/cpu.rt_period_us")
+            write(f"{directory}/cpu.rt_runtime_us", str(math.ceil(wanted * period)))
+
+
+def _realtime(directory: str) -> float:
+    return number(f"{directory}/cpu.rt_runtime_us") / max(number(f"{directory}/cpu.rt_period_us"), 1)
 
 
 def _blocks(path: str) -> tuple[tuple[int, int, str, int], ...]:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
+import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from wherry.linux import device_filter
 from wherry.linux.cgroup_files import (
+    Before,
     Counters,
     Entrance,
     Limits,
     Rule,
-    Throttle,
+    Writes,
     checked,
     number,
+    of_device,
     processes,
-    put_back,
-    read,
     read_or,
     remove,
     table,
@@ -27,6 +29,16 @@ from wherry.linux.cgroup_files import (
 )
 
 CONTROLLERS: Final = ("cpu", "cpuset", "io", "memory", "pids")
+UNLIMITED: Final = (1 << 64) - 1
+_OF_CONTROLLER: Final = re.compile(
+    r"(?:cpu|cpuset|hugetlb|io|memory|misc|pids|rdma)(?:\.[a-z0-9_]+)+", re.ASCII
+)
+
+
+class _Put(Protocol):
+    """Writes a value into a file of the cgroup, if there is a value."""
+
+    def __call__(self, file: str, value: int | str | None, before: Before = str.strip) -> None: ...
 
 
 class CgroupV2:
@@ -43,27 +55,15 @@ class CgroupV2:
     def create(self) -> None:
         """Make the cgroup, with what is missing above it. FileExistsError: it is there already.
 
-        OSError EBUSY: a cgroup above it holds processes, and so can pass no controller on.
+        Of the controllers it has those that could be passed on to it (`pass_on`): `limit` tells of one that is lacking.
         """
         parent = os.path.dirname(self._directory)
         wanted = set(CONTROLLERS) & set(read_or(f"{self._root}/cgroup.controllers").split())
-        if not wanted <= set(read_or(f"{parent}/cgroup.subtree_control").split()):
-            self._make_parents(wanted)
-        elif not os.path.isdir(parent):
-            self._make_parents(set())
+        if not wanted <= set(read_or(f"{parent}/cgroup.subtree_control").split()) or not os.path.isdir(
+            parent
+        ):
+            pass_on(self._root, os.path.dirname(self.path))
         os.mkdir(self._directory, 0o755)
-
-    def _make_parents(self, wanted: set[str]) -> None:
-        here = self._root
-        for name in ["", *self.path.strip("/").split("/")[:-1]]:
-            here = f"{here}/{name}" if name else here
-            try:
-                os.mkdir(here, 0o755)
-            except FileExistsError:
-                pass
-            missing = wanted - set(read(f"{here}/cgroup.subtree_control").split())
-            if missing:
-                write(f"{here}/cgroup.subtree_control", " ".join(f"+{word}" for word in sorted(missing)))
 
     def exists(self) -> bool:
         return os.path.isdir(self._directory)
@@ -94,36 +94,61 @@ class CgroupV2:
         return []
 
     # ---- limits ----------------------------------------------------------------------------------------------------
-    def limit(self, limits: Limits, restore: bool = False) -> list[str]:
-        """Apply limits. Answers those that this kernel does not have, by file name; they are not applied.
+    def limit(self, limits: Limits, restore: bool = False) -> None:
+        """Apply limits. OSError EOPNOTSUPP: there is no such limit here; EBUSY: more memory is in use.
 
         With `restore` a failure puts back what was written before it, as far as the kernel lets.
         """
-        missing: list[str] = []
-        before: list[tuple[str, str]] = []
-        try:
-            self._limit(limits, missing, before if restore else None)
-        except OSError:
-            put_back(before)
-            raise
-        return missing
+        with Writes(restore=restore) as writes:
 
-    def _limit(self, limits: Limits, missing: list[str], before: list[tuple[str, str]] | None) -> None:
+            def put(file: str, value: int | str | None, before: Before = str.strip) -> None:
+                if value is None or value == "":
+                    return
+                text = "max" if value == -1 else str(value)
+                if text == "max" and not os.path.exists(f"{self._directory}/{file}"):
+                    return  # no limit is what there is without the file
+                writes.put(f"{self._directory}/{file}", text, before)
 
-        def put(file: str, value: int | str | None) -> None:
-            if value is None or value == "":
-                return
-            try:
-                if before is not None:
-                    before.append((f"{self._directory}/{file}", read(f"{self._directory}/{file}").strip()))
-                write(f"{self._directory}/{file}", "max" if value == -1 else str(value))
-            except FileNotFoundError:
-                missing.append(file)
+            self._limit_memory(limits, put, reclaim=restore)
+            self._limit_cpu(limits, put)
+            put("pids.max", limits.pids)
+            self._limit_blocks(limits, put)
+            for file, text in limits.unified.items():
+                if not _OF_CONTROLLER.fullmatch(file):
+                    raise OSError(errno.EINVAL, "this is no limit that a controller has", file)
+                put(file, text)
+            for file, value in (
+                ("memory.swappiness", limits.swappiness),
+                ("memory.oom_control", limits.oom_kill_disable or None),
+                ("cpu.rt_runtime_us", limits.cpu_realtime_runtime),
+                ("cpu.rt_period_us", limits.cpu_realtime_period),
+            ):
+                if value is not None:
+                    raise OSError(errno.EOPNOTSUPP, "only cgroups of version 1 have this file", file)
 
+    def _limit_memory(self, limits: Limits, put: _Put, reclaim: bool) -> None:
+        swap = _swap(limits, number(f"{self._directory}/memory.max", -1))
+        if swap != 0 or os.path.exists(f"{self._directory}/memory.swap.max"):
+            put("memory.swap.max", swap)
+        if reclaim and limits.memory is not None and limits.memory > 0:
+            self._make_room(limits.memory)
         put("memory.max", limits.memory)
-        put("memory.swap.max", self._swap(limits))
         put("memory.low", limits.memory_reservation)
-        put("cpu.weight", _weight_of_shares(limits.cpu_shares))
+
+    def _make_room(self, size: int) -> None:
+        """Have no more than `size` bytes in use. A limit below what is in use would be met by killing; this is EBUSY."""
+        over = number(f"{self._directory}/memory.current") - size
+        if over > 0:
+            try:
+                write(f"{self._directory}/memory.reclaim", str(over))
+            except OSError:
+                pass  # before Linux 5.19 there is no such file; EAGAIN: not all of it went
+            used = number(f"{self._directory}/memory.current")
+            if used > size:
+                raise OSError(errno.EBUSY, f"{used} bytes are in use", f"{self._directory}/memory.max")
+
+    def _limit_cpu(self, limits: Limits, put: _Put) -> None:
+        put("cpu.weight", weight_of_shares(limits.cpu_shares))
         if limits.cpu_quota is not None or limits.cpu_period is not None:
             quota, period = [*read_or(f"{self._directory}/cpu.max").split(), "max", "100000"][:2]
             if limits.cpu_quota is not None:
@@ -131,14 +156,19 @@ class CgroupV2:
             put("cpu.max", f"{quota} {limits.cpu_period or period}")
         put("cpuset.cpus", limits.cpuset_cpus)
         put("cpuset.mems", limits.cpuset_mems)
-        put("pids.max", limits.pids)
+
+    def _limit_blocks(self, limits: Limits, put: _Put) -> None:
+        bfq = os.path.exists(f"{self._directory}/io.bfq.weight")
+        file = "io.bfq.weight" if bfq else "io.weight"
+
+        def weight(value: int) -> int:
+            return value if bfq else weight_of_blocks(value)
+
         if limits.blkio_weight is not None:
-            if os.path.exists(f"{self._directory}/io.bfq.weight"):
-                put("io.bfq.weight", limits.blkio_weight)
-            else:
-                put("io.weight", _weight_of_blocks(limits.blkio_weight))
+            put(file, weight(limits.blkio_weight), _first_line)
         for throttle in limits.blkio_weight_device:
-            put("io.bfq.weight", f"{throttle.major}:{throttle.minor} {throttle.rate}")
+            device = f"{throttle.major}:{throttle.minor}"
+            put(file, f"{device} {weight(throttle.rate)}", of_device(device, "default"))
         for word, throttles in (
             ("rbps", limits.blkio_read_bps),
             ("wbps", limits.blkio_write_bps),
@@ -146,26 +176,9 @@ class CgroupV2:
             ("wiops", limits.blkio_write_iops),
         ):
             for throttle in throttles:
-                put("io.max", _throttle(throttle, word))
-        for file, text in limits.unified.items():
-            if "/" in file or file.startswith("cgroup."):
-                raise OSError(errno.EINVAL, f'"{file}" is not a file of a controller')
-            put(file, text)
-        for unknown, value in (
-            ("memory.swappiness", limits.swappiness),
-            ("cpu.rt_runtime_us", limits.cpu_realtime_runtime),
-        ):
-            if value is not None:
-                missing.append(unknown)
-
-    def _swap(self, limits: Limits) -> int | None:
-        """Version 2 counts swap alone, where the request has memory and swap together."""
-        if limits.memory_swap is None or limits.memory_swap == -1:
-            return limits.memory_swap
-        memory = limits.memory
-        if memory is None:
-            memory = number(f"{self._directory}/memory.max")
-        return max(limits.memory_swap - memory, 0) if memory != -1 else None
+                device = f"{throttle.major}:{throttle.minor}"
+                unset = "rbps=max wbps=max riops=max wiops=max"
+                put("io.max", f"{device} {word}={throttle.rate or 'max'}", of_device(device, unset))
 
     def allow_devices(self, rules: Sequence[Rule]) -> None:
         """Deny all devices but what `rules` allow, in order."""
@@ -242,18 +255,59 @@ class CgroupV2:
         )
 
 
-def _weight_of_shares(shares: int | None) -> int | None:
-    """2…262144 of version 1 onto 1…10000, as runc maps them."""
-    return None if not shares else 1 + (max(shares, 2) - 2) * 9999 // 262142
+def _swap(limits: Limits, memory_now: int) -> int | None:
+    """Version 2 counts swap alone, where the request has memory and swap together."""
+    memory = memory_now if limits.memory is None else limits.memory
+    if limits.memory_swap is None:
+        return -1 if limits.memory == -1 else None
+    if limits.memory_swap == -1 or not 0 < memory < UNLIMITED:
+        return limits.memory_swap
+    return max(limits.memory_swap - memory, 0)
 
 
-def _weight_of_blocks(weight: int) -> int:
+def weight_of_shares(shares: int | None) -> int | None:
+    """2…262144 of version 1 onto 1…10000, so that 1024, the default there, is 100, the default here.
+
+    The curve is that of runc and crun since 2025. Before, they mapped evenly, and 1024 came to 39: a container that asked
+    for the default had a third of the weight of whoever had asked for nothing.
+    """
+    if not shares:
+        return None
+    power = math.log2(min(max(shares, 2), 262144))
+    return math.ceil(10 ** ((power * power + 125 * power) / 612 - 7 / 34))
+
+
+def weight_of_blocks(weight: int) -> int:
     """10…1000 of version 1 onto 1…10000."""
     return 1 + (max(weight, 10) - 10) * 9999 // 990
 
 
-def _throttle(throttle: Throttle, word: str) -> str:
-    return f"{throttle.major}:{throttle.minor} {word}={throttle.rate}"
+def _first_line(content: str) -> str:
+    return content.partition("\n")[0]
+
+
+def pass_on(root: str, path: str) -> set[str]:
+    """Make the cgroups on the way to `path` that are missing, and have each pass its controllers on.
+
+    Answers those that do not reach what is below `path`: this kernel has them not, a cgroup above does not pass them on,
+    or one on the way holds processes (and so may pass on nothing: cgroup-v2.rst, "No Internal Process Constraint").
+    """
+    here, lacking = root, set[str]()
+    for name in ["", *path.strip("/").split("/")]:
+        here = f"{here}/{name}" if name else here
+        try:
+            os.mkdir(here, 0o755)
+        except FileExistsError:
+            pass
+        available = set(read_or(f"{here}/cgroup.controllers").split())
+        for controller in sorted(set(CONTROLLERS) - set(read_or(f"{here}/cgroup.subtree_control").split())):
+            try:
+                if controller not in available:
+                    raise FileNotFoundError
+                write(f"{here}/cgroup.subtree_control", f"+{controller}")
+            except OSError:
+                lacking.add(controller)
+    return lacking
 
 
 def _blocks(path: str) -> dict[str, tuple[tuple[int, int, str, int], ...]]:

@@ -168,7 +168,7 @@ class DeviceRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throttle:
-    """A block I/O limit of one device: bytes or operations per second, or a weight."""
+    """A block I/O limit of one device: bytes or operations per second (0: no limit), or a weight."""
 
     major: int
     minor: int

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -150,6 +153,19 @@ class Daemon:
         """Run the wherry program against it."""
         keywords = {"capture_output": True, "text": True, "timeout": 60, **keywords}
         return subprocess.run([str(WHERRY), *argv], check=False, env=self.client_environment, **keywords)
+
+    def api(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """One request of the API as no client has it: (status, decoded answer). `path` begins with the version."""
+        client = http.client.HTTPConnection("localhost", timeout=60)
+        client.sock = socket.socket(socket.AF_UNIX)
+        client.sock.settimeout(60)
+        with contextlib.closing(client):
+            client.sock.connect(str(self.root / "sock"))
+            content = None if body is None else json.dumps(body)
+            client.request(method, path, content, {"Content-Type": "application/json"})
+            answer = client.getresponse()
+            text = answer.read().decode()
+        return answer.status, json.loads(text) if text.strip() else None
 
     @property
     def client_environment(self) -> dict[str, str]:

@@ -86,6 +86,8 @@ def _of_version(host_config: HostConfig, call: Call) -> HostConfig:
         changes["ipc_mode"] = "shareable"
     if call.version < (1, 42):
         changes["console_size"] = None
+    else:
+        changes["kernel_memory"] = 0  # obsolete, and since then not even read
     if call.version < (1, 43):
         changes["annotations"] = None
     if call.version < (1, 46) and host_config.mounts:
@@ -245,7 +247,8 @@ async def changes(call: Call) -> Answer:
 async def update(call: Call) -> Answer:
     given = normal(HostConfig, await call.document())
     into(HostConfig, given)
-    wanted = {name: value for name, value in given.items() if name in _UPDATABLE}
+    obsolete = {"KernelMemory"} if call.version >= (1, 42) else set()
+    wanted = {name: value for name, value in given.items() if name in _UPDATABLE - obsolete}
     warnings = await call.door.work(call.engine.update, call.name, wanted)
     return json({"Warnings": warnings or None})
 

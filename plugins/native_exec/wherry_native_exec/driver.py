@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import signal as signals
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from wherry.errors import InvalidRequest, NotFound, Unavailable, Unsupported
+from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable, Unsupported
 from wherry.linux import capabilities, cgroups, processes
 from wherry.spec import hookimpl
 from wherry.spec.command import Command, Process, Resources
@@ -18,7 +19,7 @@ from wherry.spec.services import Services
 from wherry_native_exec import program
 from wherry_native_exec.filters import Filters
 from wherry_native_exec.joining import Held, join
-from wherry_native_exec.starting import start
+from wherry_native_exec.starting import refusal, start
 
 _VERSION: Final = "0.1.0"
 _KILL_TIMEOUT: Final = 10.0
@@ -101,13 +102,19 @@ class NativeExec:
 
     @hookimpl
     def update(self, state: State, resources: Resources) -> None:
+        group = _group(state)
         try:
-            missing = _group(state).limit(resources, restore=True)
+            group.limit(resources, restore=True)
         except FileNotFoundError as error:
             raise _gone(state) from error
         except OSError as error:
-            raise InvalidRequest(f"the kernel refuses the new limits: {error}") from error
-        self._warn(missing_limits(missing), str(state["id"]))
+            if error.errno == errno.EBUSY and resources.memory is not None:
+                found = group.counters()
+                raise Conflict(
+                    f"unable to set memory limit to {resources.memory} (current usage: {found.memory_usage}, "
+                    f"peak usage: {found.memory_max})"
+                ) from error
+            raise InvalidRequest(f"the kernel refuses the new limits: {refusal(error)}") from error
 
     @hookimpl
     def oom_killed(self, state: State) -> bool:
@@ -145,11 +152,6 @@ class NativeExec:
         if self._services is not None:
             for warning in warnings:
                 self._services.log.warning(warning, container=container)
-
-
-def missing_limits(files: Sequence[str]) -> list[str]:
-    """One sentence for each limit that this kernel does not have."""
-    return [f"this kernel has no {file}; that limit is not applied" for file in files]
 
 
 def _refuse(command: Command) -> None:

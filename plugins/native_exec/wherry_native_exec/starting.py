@@ -48,7 +48,7 @@ def start(command: Command, stdio: Stdio, filters: Filters) -> tuple[Started, He
         _create(group)
         undo_cgroup.callback(_remove, group)
         # The builder makes its namespaces meanwhile.
-        warnings = _limit(group, command)
+        _limit(group, command)
         _send_means(line, group)
         line.until_ready()
         reap(line)
@@ -68,7 +68,7 @@ def start(command: Command, stdio: Stdio, filters: Filters) -> tuple[Started, He
         }
         undo.pop_all()
     started = Started(pid=line.pid, watch=line.pid, state=state, release=line.go, console=line.terminal)
-    return started, held, warnings + line.warnings
+    return started, held, line.warnings
 
 
 def _create(group: cgroups.Cgroup) -> None:
@@ -84,17 +84,22 @@ def _create(group: cgroups.Cgroup) -> None:
         raise StartFailed(f"cannot make the cgroup {group.path}: {error}") from error
 
 
-def _limit(group: cgroups.Cgroup, command: Command) -> list[str]:
+def _limit(group: cgroups.Cgroup, command: Command) -> None:
     for rule in command.device_rules:
         if not rule.access or set(rule.access) - set("rwm"):
             raise InvalidRequest(f'"{rule.access}" is no access to a device: it is made of r, w and m')
     try:
-        missing = group.limit(command.resources)
+        group.limit(command.resources)
         if command.device_rules or not command.process.privileged:
             group.allow_devices(command.device_rules)
     except OSError as error:
-        raise InvalidRequest(f"the kernel refuses a limit of the container: {error}") from error
-    return [f"this kernel has no {file}; that limit is not applied" for file in missing]
+        raise InvalidRequest(f"the kernel refuses a limit of the container: {refusal(error)}") from error
+
+
+def refusal(error: OSError) -> str:
+    """Which file of a cgroup was refused what, without the cgroup's long path."""
+    name = os.path.basename(str(error.filename or ""))
+    return f"{name}: {error.strerror}" if name else str(error)
 
 
 def _send_means(line: Line, group: cgroups.Cgroup) -> None:
