@@ -146,8 +146,9 @@ class LogDriverContract:
         """The lines that arrived, in order; None: look at what `read` answers."""
         return None
 
-    def stored(self, data: bytes) -> bytes:
-        """What becomes of a line's bytes on the way: a driver of text replaces what is no UTF-8."""
+    def stored(self, data: bytes) -> bytes | None:
+        """What becomes of a line's bytes on the way: a driver of text replaces what is no UTF-8. None: a line that its
+        format has no place for."""
         return data
 
     # ---- What is written is there
@@ -389,7 +390,7 @@ class LogDriverContract:
             for record, wanted in zip(found, records, strict=True):
                 assert record.partial or not wanted.partial
             return
-        lines = [self.stored(record.data) for record in records]
+        lines = [line for record in records if (line := self.stored(record.data)) is not None]
 
         def arrived() -> bool:
             return list(self.received(driver, context) or ()) == lines

@@ -13,6 +13,8 @@ from typing import Final
 
 from wherry.errors import InvalidRequest
 from wherry.spec.log import LogContext
+from wherry.spec.logattributes import attributes as chosen
+from wherry.spec.logattributes import check_attributes
 from wherry.spec.logtag import check_tag, render_tag
 
 
@@ -52,16 +54,14 @@ def check(defaults: Options, given: Mapping[str, str]) -> None:
                 f"unknown log opt '{name}' for json-file log driver; there is {', '.join(NAMES)}"
             )
     limits(defaults, given)
-    for name in ("labels-regex", "env-regex"):
-        _regex(name, given.get(name, ""))
+    check_attributes(given)
     check_tag(given.get("tag", ""))
 
 
 def check_defaults(defaults: Options) -> None:
     """Refuse what a configuration file says, as `check` does for what a user says."""
     limits(defaults, {})
-    _regex("labels-regex", defaults.labels_regex)
-    _regex("env-regex", defaults.env_regex)
+    check_attributes(_said(defaults))
     check_tag(defaults.tag)
 
 
@@ -80,28 +80,17 @@ def limits(defaults: Options, given: Mapping[str, str]) -> Limits:
 
 def attributes(defaults: Options, context: LogContext) -> dict[str, str]:
     """What every record of this container carries as `attrs`: its chosen labels, environment and tag."""
-    given = context.options
-    found: dict[str, str] = {}
-    labels = dict(context.labels)
-    found |= _chosen(labels, given, "labels", defaults.labels, defaults.labels_regex)
-    environment = dict(entry.split("=", 1) for entry in context.env if "=" in entry)
-    found |= _chosen(environment, given, "env", defaults.env, defaults.env_regex)
-    tag = render_tag(given.get("tag", defaults.tag), context)
-    if tag:
-        found["tag"] = tag
-    return dict(sorted(found.items()))
+    found = chosen(context, _said(defaults) | dict(context.options))
+    tag = render_tag(context.options.get("tag", defaults.tag), context)
+    return dict(sorted((found | ({"tag": tag} if tag else {})).items()))
 
 
-def _chosen(
-    values: Mapping[str, str], given: Mapping[str, str], option: str, names: str, regex: str
-) -> dict[str, str]:
-    wanted = set(given.get(option, names).split(","))
-    pattern = given.get(f"{option}-regex", regex)
-    expression = _regex(f"{option}-regex", pattern) if pattern else None
+def _said(defaults: Options) -> dict[str, str]:
     return {
-        name: value
-        for name, value in values.items()
-        if name in wanted or (expression is not None and expression.search(name))
+        "labels": defaults.labels,
+        "labels-regex": defaults.labels_regex,
+        "env": defaults.env,
+        "env-regex": defaults.env_regex,
     }
 
 
@@ -131,10 +120,3 @@ def _truth(text: str) -> bool:
     if text in ("0", "f", "F", "FALSE", "false", "False"):
         return False
     raise InvalidRequest(f'log option compress: "{text}" is neither true nor false')
-
-
-def _regex(option: str, pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise InvalidRequest(f'log option {option}: "{pattern}" is no regular expression: {error}') from error

@@ -18,12 +18,12 @@ import pytest
 
 from wherry.errors import InvalidRequest, Unavailable
 from wherry.spec.log import Batch, Stream
+from wherry.spec.logdelivery import HELD, RemoteSink
 from wherry.testing.log import START_NS, MakeContext, context_factory, eventually
 from wherry_syslog_log import SyslogLog
 from wherry_syslog_log.connection import Connection
 from wherry_syslog_log.message import Formatter
 from wherry_syslog_log.options import NAMES, Options, understand
-from wherry_syslog_log.sink import HELD, SyslogSink
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ def batch(data: bytes, stream: Stream = "stdout", time_ns: int = START_NS + 1_23
     return Batch(data=data, stream=stream, time_ns=time_ns)
 
 
-def sink_to(address: str, patience: float, **options: str) -> SyslogSink:
+def sink_to(address: str, patience: float, **options: str) -> RemoteSink:
     destination = understand(Options(), {"syslog-address": address, **options})
-    return SyslogSink(
+    return RemoteSink(
         Connection(destination),
-        Formatter(destination.format, destination.facility, "tag"),
-        address,
+        Formatter(destination.format, destination.facility, "tag").messages,
+        f"syslog at {address}",
         patience=patience,
     )
 
@@ -204,7 +204,7 @@ def test_opening_does_not_wait_and_closing_not_for_long(context: MakeContext) ->
     sink.close()
     impatient = sink_to("tcp://127.0.0.1:1", patience=0.0)
     impatient.write(batch(b"one\ntwo\n"))
-    with pytest.raises(Unavailable, match="the last 2 lines are lost"):
+    with pytest.raises(Unavailable, match="the last 2 messages are lost"):
         impatient.close()
 
 
@@ -291,7 +291,7 @@ def test_a_certificate_that_is_not_trusted_is_not_talked_to(certificate: Path) -
         serving.start()
         sink = sink_to(f"tcp+tls://localhost:{server.getsockname()[1]}", patience=0.0)
         sink.write(batch(b"secret\n"))
-        sink._connection.close()
+        sink._wire.close()
         with pytest.raises(Unavailable, match="certificate"):
             sink.close()
         server.shutdown(socket.SHUT_RDWR)

@@ -3,7 +3,6 @@
 options     what a user may set
 message     a batch → messages in one of the formats
 connection  the socket, and how messages are framed on it
-sink        delivery: what is held while the server is away
 """
 
 from wherry_syslog_log.driver import SyslogLog

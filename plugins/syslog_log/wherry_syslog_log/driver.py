@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from wherry.spec import hookimpl
 from wherry.spec.log import LogContext, LogSink
+from wherry.spec.logdelivery import RemoteSink
 from wherry.spec.logtag import render_tag
 from wherry_syslog_log import options as settings
 from wherry_syslog_log.connection import Connection
 from wherry_syslog_log.message import Formatter
-from wherry_syslog_log.sink import SyslogSink
 
 
 class SyslogLog:
@@ -27,10 +27,10 @@ class SyslogLog:
     def open(self, context: LogContext) -> LogSink:
         destination = settings.understand(self.options, context.options)
         tag = render_tag(destination.tag, context)
-        return SyslogSink(
+        return RemoteSink(
             Connection(destination),
-            Formatter(destination.format, destination.facility, tag),
-            str(destination.address),
+            Formatter(destination.format, destination.facility, tag).messages,
+            f"syslog at {destination.address}",
         )
 
     @hookimpl

@@ -1,4 +1,9 @@
-"""Delivery: every line once the server takes it, in order, and never more held than a bound.
+"""Lines on their way to a server that may be away: the sink of every log driver that sends.
+
+    RemoteSink(wire, encode, "syslog at udp://10.0.0.1:514")
+
+`encode` makes messages of a batch; `wire` sends them. Every line is delivered once the server takes it, in order, and
+never more is held than a bound:
 
 server there            write sends, and returns
 it went away            write waits and reconnects, longer and longer between two attempts: the container's keeper
@@ -12,37 +17,52 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
 
 from wherry.errors import Unavailable
 from wherry.spec.log import Batch
-from wherry_syslog_log.connection import Connection
-from wherry_syslog_log.message import Formatter
 
 HELD: Final = 1 << 20
+"""Bytes of messages that are held while the server is away."""
 PATIENCE: Final = 30.0
+"""Seconds that a write waits per outage."""
 CLOSING: Final = 1.0
+"""Seconds for what is left at the end."""
 _FIRST_PAUSE: Final = 0.05
 _LAST_PAUSE: Final = 5.0
 
 
-class SyslogSink:
+class Wire(Protocol):
+    """A server, connected to when the first message is there, and again after `close`. Every call has a deadline."""
+
+    timeout: float
+    """Seconds that connecting may take; the sink shortens it at the end."""
+
+    def send(self, messages: deque[bytes]) -> None:
+        """Send all `messages`, taking each out when it is sent. OSError: those that are left were not."""
+
+    def close(self) -> None:
+        """Give the connection up; the next `send` makes another. Idempotent."""
+
+
+class RemoteSink:
     """A container's lines on their way. Not local: `write` may wait up to `patience` seconds per outage."""
 
     def __init__(
         self,
-        connection: Connection,
-        formatter: Formatter,
-        address: str,
+        wire: Wire,
+        encode: Callable[[Batch], Iterable[bytes]],
+        server: str,
         *,
         patience: float = PATIENCE,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._connection: Final = connection
-        self._formatter: Final = formatter
-        self._address: Final = address
+        """`server` is what the user knows it by: "syslog at tcp://log:514"."""
+        self._wire: Final = wire
+        self._encode: Final = encode
+        self._server: Final = server
         self._patience: Final = patience
         self._clock: Final = clock
         self._sleep: Final = sleep
@@ -58,17 +78,17 @@ class SyslogSink:
             self._deliver(self._away_until())
             if sum(map(len, self._held)) + len(batch.data) > HELD:
                 raise self._unavailable("lines are dropped")
-        self._held.extend(self._formatter.messages(batch))
+        self._held.extend(self._encode(batch))
         self._deliver(self._away_until())
 
     def close(self) -> None:
         """Try once more to send what is held. Unavailable if that is lost."""
         self._next_try = 0.0
-        self._connection.timeout = CLOSING
+        self._wire.timeout = CLOSING
         self._deliver(self._clock() + CLOSING)
-        self._connection.close()
+        self._wire.close()
         if self._held:
-            raise self._unavailable(f"the last {len(self._held)} lines are lost")
+            raise self._unavailable(f"the last {len(self._held)} messages are lost")
 
     def _away_until(self) -> float:
         """Until when a write may wait."""
@@ -82,14 +102,14 @@ class SyslogSink:
                     return
                 self._sleep(self._next_try - now)
             try:
-                self._connection.send(self._held)
+                self._wire.send(self._held)
             except OSError as error:
                 self._failed(error)
             else:
                 self._away_since, self._pause, self._next_try = None, _FIRST_PAUSE, 0.0
 
     def _failed(self, error: OSError) -> None:
-        self._connection.close()
+        self._wire.close()
         self._trouble = error.strerror or str(error)
         now = self._clock()
         if self._away_since is None:
@@ -98,4 +118,4 @@ class SyslogSink:
         self._pause = min(self._pause * 2, _LAST_PAUSE)
 
     def _unavailable(self, consequence: str) -> Unavailable:
-        return Unavailable(f"syslog at {self._address} cannot be reached ({self._trouble}); {consequence}")
+        return Unavailable(f"{self._server} cannot be reached ({self._trouble}); {consequence}")
