@@ -61,6 +61,7 @@ _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
 _FSCONFIG_SET_FLAG: Final = 0
 _FSCONFIG_SET_STRING: Final = 1
+_FSCONFIG_SET_FD: Final = 5
 _FSCONFIG_CMD_CREATE: Final = 6
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 0x4
 _MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
@@ -220,8 +221,10 @@ def attributes(words: Iterable[str]) -> tuple[int, int]:
 
 
 # ---- new file systems ----------------------------------------------------------------------------------------------
-def new(kind: str, options: Iterable[tuple[str, str | None]] = (), attributes: int = 0) -> int:
-    """A detached mount of a new file system: fsopen(2), fsconfig(2), fsmount(2). An option of None is a flag.
+def new(kind: str, options: Iterable[tuple[str, str | int | None]] = (), attributes: int = 0) -> int:
+    """A detached mount of a new file system: fsopen(2), fsconfig(2), fsmount(2).
+
+    An option of None is a flag, a number is a descriptor.
 
     EINVAL: an option is unknown or too long (255 bytes); the kernel's own words, if it has any, are in the error.
     """
@@ -351,8 +354,17 @@ def apart(act: Callable[[], _Result], *, namespace: int | None = None) -> _Resul
     return results[0]
 
 
-def _configure(context: int, kind: str, key: str, value: str | None) -> None:
-    if value is None:
+def _configure(context: int, kind: str, key: str, value: str | int | None) -> None:
+    if isinstance(value, int):
+        done = syscall(
+            numbers.FSCONFIG,
+            c_int(context),
+            c_uint(_FSCONFIG_SET_FD),
+            c_char_p(key.encode()),
+            None,
+            c_int(value),
+        )
+    elif value is None:
         done = syscall(
             numbers.FSCONFIG,
             c_int(context),
