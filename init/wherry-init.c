@@ -12,7 +12,8 @@
  * from it what they do not have. That is also why it is this program, and not a fork of the keeper with all its memory.
  *
  * To the keeper it talks over one socket, `control`, in messages of 16 bytes (`struct report`); the keeper answers one
- * byte, which opens the barrier. Being close-on-exec, the socket's end says that the program runs.
+ * byte, which opens the barrier. Being close-on-exec, the socket's end says that the program runs. What a process that
+ * has entered a pid namespace says may be somebody else's words: the keeper believes it about the process only.
  *
  * No C library: it would be most of the size, and none of what is done here needs one.
  */
@@ -366,18 +367,26 @@ static void enter_cgroups(void)
 	}
 	if (blob->into < 0)
 		return;
+	s32 told[2];
+	must(S_CGROUP, sys(__NR_pipe2, told, O_CLOEXEC));
 	u64 request[11] = { CLONE_INTO_CGROUP | CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0, 0, 0, (u64)blob->into };
 	long pid = sys(__NR_clone3, request, sizeof request);
-	if (pid > 0)
+	if (pid > 0) {
+		tell('H', 0, S_CGROUP, pid);
 		leave(0);
+	}
 	if (pid == 0) {
-		/* Said by the second helper itself, so that it is heard before all that this one says later. */
-		tell('H', 0, S_CGROUP, sys(__NR_getpid));
+		/* The keeper believes whom it knows of: so not a word before the first helper has said it, and ended. */
+		u8 nothing;
+		sys(__NR_close, told[1]);
+		sys(__NR_read, told[0], &nothing, 1);
 	} else {
 		long fd = must(S_CGROUP, sys(__NR_openat, blob->into, "cgroup.procs", O_WRONLY | O_CLOEXEC, 0));
 		must(S_CGROUP, sys(__NR_write, fd, "0", 1));
 		sys(__NR_close, fd);
+		sys(__NR_close, told[1]);
 	}
+	sys(__NR_close, told[0]);
 	sys(__NR_close, blob->into);
 }
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from inotify_simple import INotify, flags
 
 from wherry.linux import paths
 
@@ -64,6 +68,39 @@ def test_files_are_made_where_links_point(tmp_path: Path, root: int) -> None:
     os.close(paths.make_file_in_root(root, "/link"))
     assert (tmp_path / "root" / "outside" / "file").is_file()
     assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_what_is_no_file_is_not_even_opened(tmp_path: Path, root: int) -> None:
+    """A pipe's writer would wake, a device would act; links of /proc are not followed."""
+    os.mkfifo(tmp_path / "root" / "pipe")
+    os.mknod(tmp_path / "root" / "device", stat.S_IFCHR | 0o600, os.makedev(10, 130))
+    os.symlink("/proc/self/exe", "link", dir_fd=root)
+    os.mkdir("directory", dir_fd=root)
+    (tmp_path / "root" / "file").touch()
+    with INotify() as watch:
+        watch.add_watch(tmp_path / "root", flags.OPEN)
+        for name in ("pipe", "device", "directory", "link", "nothing"):
+            with pytest.raises(OSError):
+                paths.open_regular_in_root(root, name)
+        os.close(paths.open_regular_in_root(root, "file"))
+        assert [event.name for event in watch.read(timeout=0)] == ["file"]
+
+
+def test_a_lease_does_not_hold_up(tmp_path: Path, root: int) -> None:
+    """Who owns a file may ask to be heard before it is opened, and have 45 s for his answer: we do not wait."""
+    (tmp_path / "root" / "file").write_text("text")
+    with (tmp_path / "root" / "file").open("r+") as held:
+        before = signal.signal(signal.SIGIO, signal.SIG_IGN)
+        try:
+            fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            with pytest.raises(BlockingIOError):
+                paths.open_regular_in_root(root, "/file")
+        finally:
+            fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            signal.signal(signal.SIGIO, before)
+    fd = paths.open_regular_in_root(root, "/file")
+    assert os.read(fd, 10) == b"text"
+    os.close(fd)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -52,23 +52,20 @@ def _add(writer: Writer, found: Found, links: dict[tuple[int, int], str]) -> Non
 
 def _file(writer: Writer, found: Found, entry: Entry) -> None:
     try:
-        descriptor = paths.openat2(
-            found.parent,
-            found.name,
-            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-            resolve=paths.RESOLVE_NO_XDEV | paths.RESOLVE_BENEATH,
+        descriptor = paths.open_regular(
+            found.parent, found.name, paths.RESOLVE_NO_XDEV | paths.RESOLVE_BENEATH, os.O_NOFOLLOW
         )
     except FileNotFoundError:
         return
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            return  # it was a file when it was found
         if error.errno != errno.EXDEV:
             raise
         writer.add(entry)  # /etc/hosts and its like are mounted on it: the image's place for them, empty
         return
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return
         entry.size = status.st_size
         entry.attributes = xattrs.read(found.parent, found.name)
         writer.add(entry)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import BinaryIO
 
 from wherry.linux import tree, xattrs
 from wherry.linux.archive import WHITEOUT, kept_attribute
+from wherry.linux.paths import RESOLVE_BENEATH, open_regular
 from wherry.linux.tar import CHUNK, Entry, Writer
 
 
@@ -68,11 +70,13 @@ class Packing:
 
     def _file(self, entry: Entry, found: tree.Found) -> None:
         try:
-            descriptor = os.open(
-                found.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=found.parent
-            )
+            descriptor = open_regular(found.parent, found.name, RESOLVE_BENEATH, os.O_NOFOLLOW)
         except FileNotFoundError:
             return
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return  # as below
+            raise
         try:
             now = os.fstat(descriptor)
             if not os.path.samestat(now, found.stat):

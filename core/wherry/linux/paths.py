@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import posixpath
+import stat
 from ctypes import c_char_p, c_int, c_size_t, c_uint64
 from typing import Final
 
@@ -45,6 +46,26 @@ def openat2(directory: int, path: str, flags: int, mode: int = 0, resolve: int =
 def open_in_root(root_fd: int, path: str, flags: int, mode: int = 0) -> int:
     """Open `path` as if `root_fd` were `/`: links and `..` stay inside. The descriptor is the caller's to close."""
     return openat2(root_fd, path, flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def open_regular_in_root(root_fd: int, path: str) -> int:
+    """As `open_regular`, with `root_fd` as `/`."""
+    return open_regular(root_fd, path, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def open_regular(directory: int, path: str, resolve: int, flags: int = 0) -> int:
+    """A regular file of somebody else's, for reading; the caller's to close. OSError EINVAL: it is something else.
+
+    Looked at before it is opened: to open a device acts (a watchdog starts, a tape winds), and a pipe's other end notices.
+    EAGAIN: its owner has a lease on it, for which an open that waits would wait 45 s (fcntl(2), F_SETLEASE).
+    """
+    found = openat2(directory, path, os.O_PATH | flags, resolve=resolve)
+    try:
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    finally:
+        os.close(found)
 
 
 def make_directories_in_root(root_fd: int, path: str, mode: int = 0o755) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from wherry.linux import numbers
 from wherry.linux.calls import declare, last_error, syscall
+from wherry.linux.waiting import readable
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -60,6 +61,15 @@ def is_alive(pid: int, started: int) -> bool:
     except ProcessLookupError:
         return False
     return int(fields[19]) == started and fields[0] not in "ZX"
+
+
+def wait(pid: int, timeout: float) -> bool:
+    """Whether a process has ended within `timeout` seconds. ProcessLookupError: there is none of that number."""
+    fd = os.pidfd_open(pid)
+    try:
+        return readable(fd, timeout)
+    finally:
+        os.close(fd)
 
 
 @lru_cache(maxsize=1)

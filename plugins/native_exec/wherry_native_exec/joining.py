@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from wherry.errors import Conflict, Forbidden, InvalidRequest
@@ -17,10 +17,13 @@ from wherry.spec.exec import Started, State, Stdio
 from wherry_native_exec import builder, program, users
 from wherry_native_exec.blob import Blob, Flag, Mode
 from wherry_native_exec.filters import Filters, allows_clone
-from wherry_native_exec.line import Line
+from wherry_native_exec.line import Line, pair
 
-_TIMEOUT: Final = 10.0
-"""Seconds in which wherry-init is there; a keeper does nothing else meanwhile. It takes one or two milliseconds."""
+_TIMEOUT: Final = 5.0
+"""Seconds in which wherry-init is there, and again until the program runs. A keeper does nothing else meanwhile, so that
+a container which stops who comes in stops its own output. It takes one or two milliseconds."""
+_ENDING: Final = 1.0
+"""Seconds in which what was killed has ended. In a frozen cgroup it cannot, and does so later."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -72,7 +75,7 @@ def join(
             streams = (slave, slave, slave)
         else:
             streams = builder.plain_streams(stdio)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = pair()
         undo.callback(ours.close)
         always.callback(theirs.close)
         entrance = group.entrance_of(pid)
@@ -97,7 +100,7 @@ def join(
         always.callback(os.close, packed)
         executable = program.sealed()
         always.callback(os.close, executable)
-        line = Line(ours, process.argv[0], process.cwd, "/" not in process.argv[0])
+        line = Line(ours, process.argv[0], process.cwd, "/" not in process.argv[0], "the process")
         line.label = process.apparmor or process.selinux_label
         line.helpers.append(_spawn(executable, packed, blob))
         theirs.close()  # or the end of the line would never be heard
@@ -106,7 +109,8 @@ def join(
     assert line.pid is not None
     # The exec's state is its own: the container's cgroup, and this process's number.
     own = {**state, "pid": line.pid, "start_time": processes.start_time(line.pid)}
-    started = Started(pid=line.pid, watch=line.pid, state=own, release=line.go, console=master)
+    release = partial(line.go, _TIMEOUT)
+    started = Started(pid=line.pid, watch=line.pid, state=own, release=release, console=master)
     return started, line.warnings
 
 
@@ -123,7 +127,7 @@ def _wait(line: Line) -> None:
     try:
         line.until_ready(_TIMEOUT)
     except BaseException:
-        end_all(line, timeout=1.0)
+        end_all(line)
         raise
     reap(line)
 
@@ -137,27 +141,34 @@ def _namespaces(command: Command) -> int:
     return flags
 
 
-def end_all(line: Line, timeout: float | None = None) -> None:
-    """End all children that the line names or will name, and reap them.
+def end_all(line: Line) -> None:
+    """End all children that the line names or will name, and reap them, as far as they can die now."""
+    _kill(line)
+    line.drain(_ENDING)
+    _kill(line)  # who was named last
+    if line.pid is not None:
+        line.helpers.append(line.pid)
+    reap(line)
 
-    What waits at the barrier or for means ends by hearing nobody; the rest is killed. With `timeout` (seconds) somebody
-    who cannot even die, in a frozen cgroup, is left to do so later.
-    """
+
+def _kill(line: Line) -> None:
     for pid in (*line.helpers, *([] if line.pid is None else [line.pid])):
         os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is nobody else's
-    if line.drain(timeout):
-        if line.pid is not None:
-            line.helpers.append(line.pid)
-        reap(line)
 
 
 def reap(line: Line) -> None:
-    """Wait for the helpers, which end by themselves or were killed; one that somebody else reaped is no error."""
-    while line.helpers:
+    """Wait for the helpers, which end by themselves or were killed.
+
+    One that cannot end now, in a frozen cgroup, is left to the keeper, which reaps all its children.
+    """
+    deadline = time.monotonic() + _ENDING
+    for pid in line.helpers:
         try:
-            os.waitpid(line.helpers.pop(), 0)
+            while os.waitpid(pid, os.WNOHANG)[0] == 0 and time.monotonic() < deadline:
+                processes.wait(pid, deadline - time.monotonic())
         except ChildProcessError:
-            pass
+            pass  # somebody else reaped it
+    line.helpers.clear()
 
 
 @lru_cache(maxsize=1)

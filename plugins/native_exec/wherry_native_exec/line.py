@@ -8,14 +8,20 @@ builder or wherry-init                         keeper
     R ───────────────────────────────────────▶           it is at its barrier
                                       ◀────── G          go
     E, or the end of the line ───────────────▶           it could not be executed, or it runs
+
+Who speaks is told by the kernel (SCM_CREDENTIALS). Once the process is in a pid namespace where others live, somebody
+there may stop it, or, allowed to trace, take its end of the line. So only helpers, which live in the host's, are heard
+about pids, descriptors and errors of ours; a process is at the barrier when it says so itself; anybody may say that it
+failed, since he could as well kill it; and no wait is for ever, since who has taken the end may never let it go.
 """
 
 from __future__ import annotations
 
+import array
 import errno
 import json
 import os
-import select
+import signal
 import socket
 import struct
 import time
@@ -33,8 +39,11 @@ from wherry.errors import (
 )
 from wherry.linux import limits
 from wherry.linux.cgroups import Entrance
+from wherry.linux.waiting import readable
 
 _REPORT: Final = struct.Struct("=IiIi")
+_CREDENTIALS: Final = struct.Struct("=iII")
+_ANCILLARY: Final = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(2 * array.array("i").itemsize)
 _LARGEST: Final = 65536
 TERMINAL: Final = 1
 DEVPTS: Final = 2
@@ -70,10 +79,19 @@ _STEPS: Final = {
     27: "cannot reset securebits; set-user-id programs may not work",
 }
 """`enum step` of wherry-init.c, as sentences."""
+_WARNINGS: Final = 64
+"""That are kept: there are less than that many things to warn of."""
 _LIMIT: Final = 5
 _LABEL: Final = 7
 _CWD: Final = 16
 _EXECUTE: Final = 24
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """(the keeper's end, the other), for a `Line` and for who becomes the process."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    return ours, theirs
 
 
 @dataclass(slots=True)
@@ -85,99 +103,131 @@ class Line:
     """The program's name, for messages."""
     cwd: str
     searched: bool
+    subject: str
+    """What is made, for messages."""
     label: str = ""
     """Of AppArmor or SELinux, for messages."""
     pid: int | None = None
     helpers: list[int] = field(default_factory=list)
-    ready: bool = False
+    """Children that live in the host's pid namespace, not reaped yet; the first is put here by who made it."""
     terminal: int | None = None
     devpts: int | None = None
     warnings: list[str] = field(default_factory=list)
+    _at_barrier: set[int] = field(default_factory=set)
 
     def until_ready(self, timeout: float | None = None) -> None:
         """Listen until a process is at its barrier. Raises what went wrong; Unavailable after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while not (self.ready and self.pid is not None):
-            if deadline is not None:
-                left = deadline - time.monotonic()
-                if left <= 0 or not select.select([self.socket], [], [], left)[0]:
-                    raise Unavailable(f"no process within {timeout:g} s; the container does not answer")
+        while self.pid is None or self.pid not in self._at_barrier:
+            if not self._ready(deadline):
+                raise Unavailable(f"no process within {timeout:g} s; the container does not answer")
             if not self._hear():
-                raise StartFailed("the container's first process ended before it could be started")
+                raise StartFailed(f"{self.subject} ended before it could be started")
 
-    def go(self) -> None:
-        """Open the barrier; returns when the program runs. CommandNotFound, CommandNotExecutable: it does not."""
+    def go(self, timeout: float) -> None:
+        """Open the barrier; returns when the program runs.
+
+        CommandNotFound, CommandNotExecutable: it does not. Unavailable: it did not begin within `timeout` seconds.
+        After an error it is killed: what is said to have failed must not run on.
+        """
+        assert self.pid is not None
+        deadline = time.monotonic() + timeout
         try:
             self.socket.send(b"G")
-        except (BrokenPipeError, ConnectionResetError):
-            raise StartFailed("the container's first process ended before it was told to go") from None
-        try:
-            while self._hear():
-                pass
+            while self._ready(deadline):
+                if not self._hear():
+                    return
+            raise Unavailable(f"{self.subject} did not begin to run within {timeout:g} s")
+        except BaseException as error:
+            os.kill(self.pid, signal.SIGKILL)  # not reaped yet, so the number is nobody else's
+            if isinstance(error, (BrokenPipeError, ConnectionResetError)):
+                raise StartFailed(f"{self.subject} ended before it was told to go") from None
+            raise
         finally:
             self.socket.close()
 
-    def drain(self, timeout: float | None = None) -> bool:
-        """After a failure: say no more, and hear who else is to be waited for. False: not silent after `timeout` seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+    def drain(self, timeout: float) -> None:
+        """After a failure: say no more, and hear for at most `timeout` seconds who else is to be waited for."""
+        deadline = time.monotonic() + timeout
         try:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # nobody is there
-        while True:
-            if deadline is not None:
-                left = max(deadline - time.monotonic(), 0)
-                if not select.select([self.socket], [], [], left)[0]:
-                    return False
+        while self._ready(deadline):
             try:
                 if not self._hear():
-                    return True
+                    return
             except WherryError:
                 continue  # the first error is the one to tell
+
+    def _ready(self, deadline: float | None) -> bool:
+        """Whether there is something to hear, before the deadline. A flood does not put it off."""
+        if deadline is None:
+            return True
+        left = deadline - time.monotonic()
+        return left > 0 and readable(self.socket.fileno(), left)
 
     def _hear(self) -> bool:
         """Take one message; False at the end of the line."""
         try:
-            data, descriptors, _, _ = socket.recv_fds(self.socket, _LARGEST, 2)
+            data, ancillary, _, _ = self.socket.recvmsg(_LARGEST, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             return False
-        if not data:
-            return False
-        kind = data[:1]
-        if kind == b"D":
-            self._take(data[1], descriptors)
-        elif kind == b"J":
+        sender, descriptors = _unpack(ancillary)
+        try:
+            if data:
+                self._take(sender, data, descriptors)
+        finally:
+            for fd in descriptors:
+                os.close(fd)
+        return bool(data)
+
+    def _take(self, sender: int, data: bytes, descriptors: list[int]) -> None:
+        trusted = sender in self.helpers
+        if trusted and data[:1] == b"D":
+            if data[1] & TERMINAL:
+                self.terminal = descriptors.pop(0)
+            if data[1] & DEVPTS:
+                self.devpts = descriptors.pop(0)
+        elif trusted and data[:1] == b"J":
             raise from_wire(json.loads(data[1:]))
-        else:
-            self._report(*_REPORT.unpack(data))
-        return True
+        elif len(data) == _REPORT.size:
+            self._report(sender, trusted, *_REPORT.unpack(data))
 
-    def _take(self, flags: int, descriptors: list[int]) -> None:
-        if flags & TERMINAL:
-            self.terminal = descriptors.pop(0)
-        if flags & DEVPTS:
-            self.devpts = descriptors.pop(0)
-
-    def _report(self, kind: int, number: int, step: int, value: int) -> None:
-        letter = chr(kind)
-        if letter == "H":
+    def _report(self, sender: int, trusted: bool, kind: int, number: int, step: int, value: int) -> None:
+        if trusted and kind == ord("H"):
             self.helpers.append(value)
-        elif letter == "P":
+        elif trusted and kind == ord("P"):
             self.pid = value
-        elif letter == "R":
-            self.ready = True
-        elif letter == "W":
-            what = _STEPS.get(step, "wherry-init")
-            if step == _LIMIT:
-                what = f"cannot raise the limit {limits.NAMES.get(value, value)} that far"
-            self.warnings.append(f"{what}: {os.strerror(number)}")
-        elif step == _LABEL:
+        elif kind == ord("R"):
+            self._at_barrier.add(sender)
+        elif kind == ord("W") and len(self.warnings) < _WARNINGS:
+            self.warnings.append(f"{_warning(step, value)}: {os.strerror(number)}")
+        elif kind == ord("E") and step == _LABEL:
             raise StartFailed(
                 f'unable to start container process: cannot apply the security label "{self.label}": '
                 f"{os.strerror(number).lower()}; is that profile loaded?"
             )
-        else:
+        elif kind == ord("E"):
             raise failure(number, step, bool(value), self.argument, self.cwd, self.searched)
+
+
+def _warning(step: int, value: int) -> str:
+    if step == _LIMIT:
+        return f"cannot raise the limit {limits.NAMES.get(value, value)} that far"
+    return _STEPS.get(step, "wherry-init")
+
+
+def _unpack(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, list[int]]:
+    """(pid of the sender, 0 if it has none here; descriptors, the caller's to close)."""
+    sender = 0
+    descriptors = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+        elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            sender = _CREDENTIALS.unpack(data)[0]
+    return sender, list(descriptors)
 
 
 def failure(number: int, step: int, exists: bool, argument: str, cwd: str, searched: bool) -> StartFailed:
@@ -225,7 +275,7 @@ def send_means(keepers_end: socket.socket, means: Means) -> None:
 
 def receive_means(end: socket.socket) -> Means:
     """Wait for the keeper's word that the cgroup is there. The descriptors are this process's."""
-    data, descriptors, _, _ = socket.recv_fds(end, 2, 64)
+    data, descriptors, _, _ = socket.recv_fds(end, 2, 64, socket.MSG_CMSG_CLOEXEC)
     if not data:
         raise StartFailed("the start was given up")
     program, *rest = descriptors

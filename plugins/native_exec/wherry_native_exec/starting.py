@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
 from contextlib import ExitStack
+from functools import partial
+from typing import Final
 
 from wherry.errors import Conflict, InvalidRequest, StartFailed
 from wherry.linux import cgroups, processes
@@ -14,14 +15,17 @@ from wherry.spec.exec import Started, Stdio
 from wherry_native_exec import builder, program
 from wherry_native_exec.filters import Filters, allows_clone
 from wherry_native_exec.joining import Held, end_all, reap, usable_capabilities
-from wherry_native_exec.line import Line, Means, send_means
+from wherry_native_exec.line import Line, Means, pair, send_means
+
+_TIMEOUT: Final = 10.0
+"""Seconds from the barrier until the program runs: it may come from a slow disk."""
 
 
 def start(command: Command, stdio: Stdio, filters: Filters) -> tuple[Started, Held, list[str]]:
     """Make a container up to its barrier: (what the keeper gets, what later execs need, warnings)."""
     chosen = filters.of(command.process)
     group = cgroups.at(command.cgroup)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = pair()
     plan = builder.Plan(
         command=command,
         stdio=stdio,
@@ -37,7 +41,8 @@ def start(command: Command, stdio: Stdio, filters: Filters) -> tuple[Started, He
         ours.close()
         builder.run(plan, theirs)
     theirs.close()
-    line = Line(ours, command.process.argv[0], command.process.cwd, "/" not in command.process.argv[0])
+    argument = command.process.argv[0]
+    line = Line(ours, argument, command.process.cwd, "/" not in argument, "the container's first process")
     line.label = command.process.apparmor or command.process.selinux_label
     line.helpers.append(child)
     with ExitStack() as undo:
@@ -67,7 +72,8 @@ def start(command: Command, stdio: Stdio, filters: Filters) -> tuple[Started, He
             "cgroup": group.path,
         }
         undo.pop_all()
-    started = Started(pid=line.pid, watch=line.pid, state=state, release=line.go, console=line.terminal)
+    release = partial(line.go, _TIMEOUT)
+    started = Started(pid=line.pid, watch=line.pid, state=state, release=release, console=line.terminal)
     return started, held, line.warnings
 
 

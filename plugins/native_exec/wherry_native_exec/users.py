@@ -8,7 +8,6 @@ sense is passed over. Source: moby/sys `user.GetExecUser`, whose words clients k
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -102,17 +101,13 @@ def _groups(root: int) -> Iterator[tuple[str, int, list[str]]]:
 def _lines(root: int, path: str) -> list[str]:
     """The lines of a file in the container; none where it is missing or no file to be read."""
     try:
-        fd = paths.open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = paths.open_regular_in_root(root, path)
     except OSError:
         return []
     try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            return []
-        if found.st_size > _LARGEST:
-            raise StartFailed(
-                f"{path} of the container has {found.st_size} bytes; at most {_LARGEST} are read"
-            )
+        size = os.fstat(fd).st_size
+        if size > _LARGEST:
+            raise StartFailed(f"{path} of the container has {size} bytes; at most {_LARGEST} are read")
         parts: list[bytes] = []
         left = _LARGEST
         while left > 0 and (part := os.read(fd, min(left, 65536))):
