@@ -145,7 +145,7 @@ __asm__(".globl _start\n_start:\n\tmov x29,#0\n\tmov x0,sp\n\tbl begin\n");
 enum { ENOENT = 2, EACCES = 13, ENOTDIR = 20, EISDIR = 21, EINVAL = 22, EAGAIN = 11, EINTR = 4, EPERM = 1, ENOSYS = 38,
        E2BIG = 7, ENODEV = 19, ENAMETOOLONG = 36, ELOOP = 40 };
 enum { AT_FDCWD = -100, AT_EMPTY_PATH = 0x1000, AT_RECURSIVE = 0x8000 };
-enum { O_WRONLY = 1, O_CLOEXEC = 02000000, O_PATH = 010000000 };
+enum { O_WRONLY = 1, O_RDWR = 2, O_NOCTTY = 0400, O_CLOEXEC = 02000000, O_PATH = 010000000 };
 #if defined(__aarch64__)
 enum { O_NOFOLLOW = 0100000 };
 #else
@@ -338,18 +338,23 @@ static void forget_the_engine(void)
 	write_of_self("self/coredump_filter", "0x33");
 }
 
+/* Written backwards, from `end`; answers where it begins. */
+static char *decimal(char *end, u32 number)
+{
+	*end = 0;
+	do {
+		*--end = (char)('0' + number % 10);
+		number /= 10;
+	} while (number);
+	return end;
+}
+
 static void set_oom_score(void)
 {
 	char text[16];
-	char *start = text + sizeof text - 1;
 	s32 score = blob->oom_score_adj;
-	u32 rest = score < 0 ? (u32)-score : (u32)score;
+	char *start = decimal(text + sizeof text - 1, score < 0 ? (u32)-score : (u32)score);
 
-	*start = 0;
-	do {
-		*--start = (char)('0' + rest % 10);
-		rest /= 10;
-	} while (rest);
 	if (score < 0)
 		*--start = '-';
 	warn(S_OOM, write_of_self("self/oom_score_adj", start));
@@ -485,7 +490,22 @@ static void attach_mounts(void)
 	}
 }
 
-/* Files are hidden by the null device (ours, looked at), directories by an empty tmpfs. */
+static int is_null(int fd)
+{
+	struct statx found;
+	return is_kind(fd, "", S_IFCHR, &found) && found.rdev_major == 1 && found.rdev_minor == 3;
+}
+
+/* The container's own, looked at: O_PATH. */
+static long find_null(enum step step)
+{
+	long null = must(step, sys(__NR_openat, AT_FDCWD, "/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC, 0));
+	if (!is_null((int)null))
+		fail(step, -ENODEV);
+	return null;
+}
+
+/* Files are hidden by the null device, directories by an empty tmpfs. */
 static void mask_paths(void)
 {
 	u32 *paths = at(blob->masked.offset);
@@ -509,13 +529,8 @@ static void mask_paths(void)
 			}
 			attach(copy(empty, 0, S_MASK), target, S_MASK);
 		} else {
-			if (null < 0) {
-				null = must(S_MASK, sys(__NR_openat, AT_FDCWD, "/dev/null",
-							O_PATH | O_NOFOLLOW | O_CLOEXEC, 0));
-				if (!is_kind((int)null, "", S_IFCHR, &found) || found.rdev_major != 1 ||
-				    found.rdev_minor != 3)
-					fail(S_MASK, -ENODEV);
-			}
+			if (null < 0)
+				null = find_null(S_MASK);
 			attach(copy(null, 0, S_MASK), target, S_MASK);
 		}
 	}
@@ -539,12 +554,26 @@ static void protect_paths(void)
 
 /* ---- what the program is left with ------------------------------------------------------------------------------ */
 
+/* The keeper's null device is the host's, and root of a container could change its mode there: the container's own. */
+static long open_null(void)
+{
+	static const char above[] = "self/fd/";
+	char path[sizeof above + 12];
+	char *number = decimal(path + sizeof path - 1, (u32)find_null(S_STREAMS));
+	char *start = memcpy(number - (sizeof above - 1), above, sizeof above - 1);
+
+	return must(S_STREAMS, sys(__NR_openat, blob->proc, start, O_RDWR | O_NOCTTY | O_CLOEXEC, 0));
+}
+
 /* 0, 1, 2 and `control` (then 3, close-on-exec): no other descriptor gets past here. */
 static void set_streams(void)
 {
 	long high[4];
 	s32 wanted[4] = { blob->streams[0], blob->streams[1], blob->streams[2], control };
 
+	for (int i = 0; i < 3; i++)
+		if (is_null(wanted[i]))
+			wanted[i] = (s32)open_null();
 	for (int i = 0; i < 4; i++)
 		high[i] = must(S_STREAMS, sys(__NR_fcntl, wanted[i], F_DUPFD_CLOEXEC, 10));
 	for (int i = 0; i < 4; i++)
@@ -747,7 +776,6 @@ __attribute__((used, noreturn)) void begin(word *stack)
 	forget_the_engine();
 	if (blob->flags & NEW_CGROUP_NAMESPACE)
 		must(S_CGROUP_NAMESPACE, sys(__NR_unshare, CLONE_NEWCGROUP));
-	set_limits();
 
 	if (blob->mode == OWN) {
 		clone_and_leave(CLONE_NEWPID);
@@ -761,6 +789,7 @@ __attribute__((used, noreturn)) void begin(word *stack)
 	mask_paths();
 	protect_paths();
 	set_streams();
+	set_limits(); /* not before: what is done above may take more descriptors than the program may have */
 	if (blob->mode == OWN) {
 		begin_session();
 	} else if (blob->flags & CLONE_FIRST) {
