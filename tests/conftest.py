@@ -29,6 +29,19 @@ def session_root() -> Iterator[Path]:
     shutil.rmtree(root, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def attacks(session_root: Path) -> Path:
+    """The programs of tests/attacks, static, in a directory to be mounted into containers."""
+    directory = session_root / "attacks"
+    directory.mkdir(mode=0o755)
+    for source in sorted((Path(__file__).parent / "attacks").glob("*.c")):
+        program = directory / source.stem
+        subprocess.run(
+            ["gcc", "-O1", "-static", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True
+        )
+    return directory
+
+
 @pytest.fixture
 def make_daemon(session_root: Path) -> Iterator[Callable[..., Daemon]]:
     """Makes daemons that are not started yet; at the end each has to leave nothing behind."""
