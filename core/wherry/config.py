@@ -84,6 +84,11 @@ class Settings:
     init: bool = False
     cgroup_parent: str = ""
     default_ulimits: tuple[Rlimit, ...] = ()
+    """Over the engine's own defaults, and under what a container asks for."""
+    no_new_privileges: bool = False
+    """For containers that do not say otherwise."""
+    seccomp_profile: str = ""
+    """`builtin` (also when empty), `unconfined`, or a file: of containers that name none."""
     default_shm_size: int = 64 << 20
     labels: tuple[str, ...] = ()
 
@@ -163,7 +168,7 @@ _FOREIGN: Final = frozenset(
     runtimes storage-opts swarm-default-advertise-addr userland-proxy-path validate""".split()
 )
 _GUARDS: Final = frozenset(
-    """authorization-plugins no-new-privileges seccomp-profile selinux-enabled tls tlscacert tlscert tlskey tlsverify
+    """authorization-plugins selinux-enabled tls tlscacert tlscert tlskey tlsverify
     userns-remap""".split()
 )
 
@@ -297,6 +302,12 @@ def _ulimit_entry(name: str, value: Any) -> Rlimit:
     return _limit(f"{name}={value}")
 
 
+def _seccomp_profile(value: Any) -> str:
+    """A word, or a file's whole path."""
+    word = msgspec.convert(value, str)
+    return word if word in ("", "builtin", "default", "unconfined") else os.path.abspath(word)
+
+
 def _hosts(value: Any) -> tuple[str, ...]:
     found = tuple(msgspec.convert([value] if isinstance(value, str) else value, list[str]))
     for host in found:
@@ -353,6 +364,7 @@ _PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "log-opts": _log_opts,
     "default-ulimits": _ulimits,
     "default-shm-size": _size,
+    "seccomp-profile": _seccomp_profile,
     "hosts": _hosts,
 }
 _CHECKS: Final[Mapping[str, Callable[[Any], None]]] = {

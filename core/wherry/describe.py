@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wherry.clock import now
+from wherry.config import Settings
 from wherry.house import House
 from wherry.spec.frontend import Filters, NetworkView
 from wherry.spec.network import Network
@@ -110,12 +111,21 @@ def info(house: House) -> Mapping[str, Any]:
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
-        "SecurityOptions": ["name=seccomp,profile=builtin"],
+        "SecurityOptions": _guards(settings),
         "CDISpecDirs": [],
         "Warnings": [*support.lacks(), *([] if forwarding else ["WARNING: IPv4 forwarding is disabled"])]
         or None,
         "ExecDriver": f"{settings.exec_driver} {exec_info.get('Version', '')}".strip(),
     }
+
+
+def _guards(settings: Settings) -> list[str]:
+    """What containers have unless they say otherwise, in Docker's words."""
+    profile = settings.seccomp_profile
+    found = [f"name=seccomp,profile={'builtin' if profile in ('', 'default') else profile}", "name=cgroupns"]
+    if settings.no_new_privileges:
+        found.append("name=no-new-privileges")
+    return found
 
 
 def disk_usage(house: House) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from wherry.keeper.client import Keepers
 from wherry.logs.cache import LOCAL
 from wherry.network.networks import Networks
 from wherry.plugins import Driver
+from wherry.spec.command import Seccomp
 from wherry.spec.extension import Caller, Request
 from wherry.spec.frontend import ExecView
 from wherry.timers import Timers
@@ -54,6 +55,8 @@ class House:
     background: ThreadPoolExecutor
     """For what nobody waits for: deleting, unmounting."""
     extensions: tuple[Driver, ...] = ()
+    seccomp: Seccomp = field(default_factory=Seccomp)
+    """The filter of containers that name none."""
     execs: dict[str, ExecView] = field(default_factory=dict)
     closing: bool = False
 

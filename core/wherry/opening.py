@@ -32,6 +32,7 @@ from wherry.images import Images
 from wherry.keeper.client import Keepers
 from wherry.keeper.protocol import Warm
 from wherry.lifecycle import exits, restore
+from wherry.lifecycle.usual import read_seccomp
 from wherry.linux import cgroups, mountinfo, mounts, processes
 from wherry.logs.cache import LOCAL
 from wherry.network.networks import Networks, NetworkSettings
@@ -128,6 +129,7 @@ def open_house(settings: Settings) -> Opened:
 
 def _open(settings: Settings, lock: int, closers: list[Callable[[], object]]) -> Opened:
     engine_id = _engine_id(settings.data_root)
+    seccomp = read_seccomp(settings)
     if _prepare_exec_root(settings.exec_root):
         closers.append(lambda: _clear_exec_root(settings.exec_root))
     parent = settings.cgroup_parent or f"/wherry-{engine_id}"
@@ -197,6 +199,7 @@ def _open(settings: Settings, lock: int, closers: list[Callable[[], object]]) ->
         workers=workers,
         background=background,
         extensions=drivers.extensions,
+        seccomp=seccomp,
     )
     houses.append(house)
     for extension in drivers.extensions:

@@ -6,12 +6,11 @@ import signal
 
 import pytest
 
-from wherry.errors import InvalidRequest, NotFound
+from wherry.errors import InvalidRequest
 from wherry.lifecycle import command
 from wherry.lifecycle.create import merged, signal_number
 from wherry.lifecycle.ports import wished
-from wherry.linux.capabilities import DEFAULT
-from wherry.spec.container import Config, DeviceMapping, HostConfig, PortBinding, Ulimit
+from wherry.spec.container import Config, HostConfig, PortBinding
 
 
 def test_environment_replaces_in_place_and_appends() -> None:
@@ -51,42 +50,6 @@ def test_nothing_to_run_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("add", "drop", "has", "lacks"),
-    [
-        ([], [], "CAP_CHOWN", "CAP_SYS_ADMIN"),
-        (["sys_admin"], [], "CAP_SYS_ADMIN", "CAP_SYS_PTRACE"),
-        ([], ["CAP_CHOWN"], "CAP_KILL", "CAP_CHOWN"),
-        (["ALL"], ["mknod"], "CAP_SYS_PTRACE", "CAP_MKNOD"),
-        (["net_admin"], ["all"], "CAP_NET_ADMIN", "CAP_CHOWN"),
-    ],
-)
-def test_capabilities(add: list[str], drop: list[str], has: str, lacks: str) -> None:
-    kept = command.capabilities(False, add, drop)
-    assert has in kept
-    assert lacks not in kept
-
-
-def test_default_and_unknown_capabilities() -> None:
-    assert set(command.capabilities(False, None, None)) == set(DEFAULT)
-    with pytest.raises(InvalidRequest, match="CAP_NONSENSE"):
-        command.capabilities(False, ["nonsense"], None)
-
-
-def test_limits_of_container_over_daemon() -> None:
-    from wherry.spec.command import Rlimit
-
-    limits = command.rlimits(
-        [Ulimit(name="nofile", soft=1, hard=2)],
-        [Rlimit(name="nofile", soft=5, hard=5), Rlimit(name="core", soft=0, hard=0)],
-    )
-    assert {(x.name, x.soft, x.hard) for x in limits} == {("nofile", 1, 2), ("core", 0, 0)}
-    with pytest.raises(InvalidRequest, match="invalid ulimit type: bogus"):
-        command.rlimits([Ulimit(name="bogus")], [])
-    with pytest.raises(InvalidRequest, match="soft limit 3"):
-        command.rlimits([Ulimit(name="nofile", soft=3, hard=2)], [])
-
-
-@pytest.mark.parametrize(
     ("text", "number"),
     [("9", 9), ("KILL", 9), ("sigterm", 15), ("SIGRTMIN+3", int(signal.SIGRTMIN) + 3), ("HUP", 1)],
 )
@@ -117,20 +80,3 @@ def test_port_wishes() -> None:
     for bad in ("9-8", "-8", "x", "70000"):
         with pytest.raises(InvalidRequest, match="invalid port"):
             wished(Config(), HostConfig(port_bindings={"80/tcp": [PortBinding(host_port=bad)]}))
-
-
-def test_devices() -> None:
-    """A device by name, a directory of devices, and clear words for what is neither."""
-    nodes, rules = command.devices(
-        HostConfig(devices=[DeviceMapping(path_on_host="/dev/null", path_in_container="/dev/x")])
-    )
-    assert ("/dev/x", 1, 3) in [(d.path, d.major, d.minor) for d in nodes]
-    assert any(r.major == 1 and r.minor == 3 for r in rules)
-    with pytest.raises(
-        NotFound, match='gathering device information while adding custom device "/etc/passwd"'
-    ):
-        command.devices(
-            HostConfig(devices=[DeviceMapping(path_on_host="/etc/passwd", path_in_container="/dev/x")])
-        )
-    with pytest.raises(InvalidRequest, match="invalid device cgroup rule"):
-        command.devices(HostConfig(device_cgroup_rules=["x 1:2 rwm"]))

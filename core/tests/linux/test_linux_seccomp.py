@@ -51,6 +51,62 @@ def test_default_profile(held: tuple[str, ...], number: int, arguments: tuple[in
     assert bpf.run(program, number, arguments) == answer
 
 
+I386, CLONE3_I386, MOUNT_I386, FCHMODAT2 = 0x40000003, 435, 21, 452
+
+
+@pytest.mark.parametrize(
+    ("number", "architecture", "answer"),
+    [
+        pytest.param(MOUNT_I386, I386, ERRNO | errno.EPERM, id="i386-mount"),
+        pytest.param(CLONE3_I386, I386, ERRNO | errno.ENOSYS, id="i386-clone3"),
+        pytest.param(NEW, I386, ERRNO | errno.ENOSYS, id="i386-newer"),
+        pytest.param(FCHMODAT2, I386, seccomp.ALLOW, id="i386-fchmodat2"),
+        pytest.param(FCHMODAT2, 0, seccomp.ALLOW, id="fchmodat2"),
+        pytest.param(X32 + FCHMODAT2, 0, seccomp.ALLOW, id="x32-fchmodat2"),
+        pytest.param(READ, 0xC00000B7, 0, id="another-architecture-is-killed"),
+    ],
+)
+def test_other_architectures(number: int, architecture: int, answer: int) -> None:
+    """i386 and x32 have their own numbers; calls newer than this machine's libseccomp answer as the profile says."""
+    program = seccomp.compile_profile(seccomp.default_profile(), DEFAULT)
+    assert bpf.run(program, number, (), architecture) == answer
+
+
+def test_what_libseccomp_does_not_know_is_denied_all_the_same() -> None:
+    """A permissive profile that names a new system call denies it on every architecture, whatever libseccomp knows."""
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "syscalls": [
+            {"names": ["file_setattr"], "action": "SCMP_ACT_ERRNO", "errnoRet": 7},
+            {"names": ["file_setattr"], "action": "SCMP_ACT_ALLOW"},
+        ],
+    }
+    program = seccomp.compile_profile(json.dumps(profile), ())
+    for number, architecture in ((469, 0), (X32 + 469, 0), (469, I386)):
+        assert bpf.run(program, number, (), architecture) == ERRNO | 7
+    assert bpf.run(program, 470) == seccomp.ALLOW
+    profile["syscalls"] = [
+        {
+            "name": "file_setattr",
+            "action": "SCMP_ACT_ERRNO",
+            "args": [{"index": 0, "value": 1, "op": "SCMP_CMP_EQ"}],
+        }
+    ]
+    try:
+        program = seccomp.compile_profile(json.dumps(profile), ())
+    except ValueError as error:
+        assert "file_setattr, which this machine's libseccomp does not know" in str(error)
+    else:
+        assert bpf.run(program, 469, (1,)) == ERRNO | errno.EPERM
+
+
+def test_who_traces_knows_the_future() -> None:
+    """Where calls are traced by default, new ones are as well."""
+    program = seccomp.compile_profile('{"defaultAction": "SCMP_ACT_TRACE"}', ())
+    assert bpf.run(program, NEW) == 0x7FF00000 | errno.EPERM
+
+
 def test_permissive_profiles_know_the_future() -> None:
     """A profile that allows by default allows what it has never heard of."""
     document = json.dumps(
@@ -96,6 +152,34 @@ def test_conditions(rule: dict[str, object], holds: bool) -> None:
         "[" * 100_000,
         '{"defaultAction": "SCMP_ACT_SING"}',
         '{"defaultAction": "SCMP_ACT_NOTIFY"}',
+        '{"defaultAction": "SCMP_ACT_ALLOW", "defaultAction": "SCMP_ACT_KILL"}',
+        '{"defaultAction": ["SCMP_ACT_ALLOW"]}',
+        '{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X68"]}',
+        '{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86"],'
+        ' "archMap": [{"architecture": "SCMP_ARCH_X86_64"}]}',
+        '{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_NEW_LISTENER"]}',
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"name": "read", "names": ["write"],'
+        ' "action": "SCMP_ACT_ERRNO"}]}',
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO",'
+        ' "errnoRet": 4096}]}',
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO",'
+        ' "includes": {"minKernel": "new"}}]}',
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO",'
+        ' "includes": {"caps": [7]}}]}',
+        json.dumps(
+            {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [
+                    {
+                        "names": ["read"],
+                        "action": "SCMP_ACT_ERRNO",
+                        "args": [
+                            {"index": 0, "value": number << 33, "op": "SCMP_CMP_EQ"} for number in range(2500)
+                        ],
+                    }
+                ],
+            }
+        ),
         '{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": "x"}',
         '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": 7}',
         '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [7]}',
@@ -109,8 +193,9 @@ def test_conditions(rule: dict[str, object], holds: bool) -> None:
 )
 def test_nonsense_is_refused(document: str) -> None:
     """What is no profile is refused with a sentence, whatever it is."""
-    with pytest.raises(ValueError, match="profile"):
-        seccomp.compile_profile(document, DEFAULT)
+    for attempt in (seccomp.compile_profile, seccomp.check):
+        with pytest.raises(ValueError, match="profile"):
+            attempt(document, DEFAULT)
 
 
 def test_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

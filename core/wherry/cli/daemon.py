@@ -66,6 +66,13 @@ def daemon(
     dns_search: Annotated[list[str] | None, _flag("--dns-search", "Search domains for containers")] = None,
     dns_opt: Annotated[list[str] | None, _flag("--dns-opt", "resolv.conf options for containers")] = None,
     default_ulimit: Annotated[list[str] | None, _flag("--default-ulimit", "nofile=1024:2048")] = None,
+    no_new_privileges: Annotated[
+        bool | None,
+        typer.Option("--no-new-privileges/--new-privileges", help="By default containers gain none"),
+    ] = None,
+    seccomp_profile: Annotated[
+        Text, _flag("--seccomp-profile", "A file, or unconfined, for containers that name none [builtin]")
+    ] = None,
     default_shm_size: Annotated[Text, _flag("--default-shm-size", "[64m]")] = None,
     label: Annotated[list[str] | None, _flag("--label", "name=value, shown by `wherry info`")] = None,
     cgroup_parent: Annotated[Text, _flag("--cgroup-parent", "Where containers' cgroups are made")] = None,

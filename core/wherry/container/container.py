@@ -135,6 +135,7 @@ class Container:
             else "",
             storage_driver=record.driver,
             exec_driver=record.exec_driver,
+            apparmor_profile=_apparmor(self.host_config),
             log_driver=record.log_driver,
             exec_ids=list(self.exec_ids),
             storage_data=self.storage_data,
@@ -143,6 +144,11 @@ class Container:
 
     def _file(self, name: str) -> str:
         return str(self.directory / name) if self.record.state.started_at != ZERO else ""
+
+
+def _apparmor(host_config: HostConfig) -> str:
+    options = host_config.security_opt or ()
+    return next((each.partition("=")[2] for each in options if each.startswith("apparmor=")), "")
 
 
 def _networks(

@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import signal
+from collections.abc import Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
@@ -21,10 +22,20 @@ from wherry.container.container import Container
 from wherry.container.record import Record
 from wherry.errors import InvalidRequest, NotFound
 from wherry.house import House
-from wherry.lifecycle import command, defaults
+from wherry.lifecycle import (
+    capability_sets,
+    command,
+    defaults,
+    device_nodes,
+    reach,
+    security,
+    sysctls,
+    ulimits,
+)
 from wherry.lifecycle.copy_up import copy_up
 from wherry.lifecycle.limits import honoured
 from wherry.lifecycle.rootfs import storage_data
+from wherry.lifecycle.usual import usual_of
 from wherry.logs.options import check as check_log_options
 from wherry.logs.options import merge_options
 from wherry.spec.container import (
@@ -59,7 +70,7 @@ def create(house: House, request: CreateRequest, *, promised: Future[None] | Non
     config = merged(request.config, image.config if image else None)
     host, warnings = with_defaults(house, request.host_config)
     config = _named(config, host, container_id)
-    check(house, config, host)
+    warnings += check(house, config, host)
     with Undo() as undo:
         name = house.containers.reserve(request.name, container_id)
         undo.add(house.containers.release, name, container_id)
@@ -206,7 +217,7 @@ def _paths(own: list[str] | None, usual: tuple[str, ...], host: HostConfig) -> l
         return None
     if own is not None:
         return own
-    return [] if "systempaths=unconfined" in (host.security_opt or ()) else list(usual)
+    return list(usual) if security.of(host).system_paths else []
 
 
 def _named(config: Config, host: HostConfig, container_id: str) -> Config:
@@ -224,15 +235,10 @@ def _named(config: Config, host: HostConfig, container_id: str) -> Config:
     return msgspec.structs.replace(config, hostname=hostname, working_dir=working)
 
 
-def check(house: House, config: Config, host: HostConfig) -> None:
-    """Everything about a configuration that can be refused before anything is made."""
+def check(house: House, config: Config, host: HostConfig) -> list[str]:
+    """Everything about a configuration that can be refused before anything is made. Answers warnings for the user."""
     command.argv(config)
-    command.capabilities(host.privileged, host.cap_add, host.cap_drop)
-    command.rlimits(host.ulimits, house.settings.default_ulimits)
-    command.security(host.security_opt, host.privileged)
-    for entry in config.env or ():
-        if not _ENVIRONMENT_NAME.match(entry):
-            raise InvalidRequest(f"invalid environment variable: {entry}")
+    warnings = _check_process(house, config, host)
     if config.working_dir and not config.working_dir.startswith("/"):
         raise InvalidRequest(
             f"the working directory '{config.working_dir}' is invalid, it needs to be an absolute path"
@@ -240,11 +246,7 @@ def check(house: House, config: Config, host: HostConfig) -> None:
     if not re.fullmatch(r"[a-zA-Z0-9_.-]{0,64}", config.hostname):
         raise InvalidRequest(f"invalid hostname: {config.hostname}")
     command.resources(host)
-    for rule in host.device_cgroup_rules or ():
-        command.device_rule(rule)
     cgroup_path(host.cgroup_parent, "", usual=house.cgroup_parent, root=house.cgroup_root)
-    if host.oom_score_adj < -1000 or host.oom_score_adj > 1000:
-        raise InvalidRequest(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
     policy = host.restart_policy
     if policy.name not in ("no", "always", "unless-stopped", "on-failure"):
         raise InvalidRequest(f"invalid restart policy: unknown policy '{policy.name}'")
@@ -259,6 +261,42 @@ def check(house: House, config: Config, host: HostConfig) -> None:
     _check_modes(house, host)
     house.driver("exec", host.runtime or house.settings.exec_driver)
     check_log_options(house.driver("log", host.log_config.type), host.log_config.config or {})
+    return warnings
+
+
+def _check_process(house: House, config: Config, host: HostConfig) -> list[str]:
+    """What process 1 will be, and may do."""
+    names = capability_sets.kept(host.privileged, host.cap_add, host.cap_drop)
+    guards = security.parse(host.security_opt, privileged=host.privileged, usual=usual_of(house).security)
+    security.check(guards, names)
+    device_nodes.check(host)
+    sysctls.check_container(house, host)
+    check_texts(
+        config.env or (), config.user, config.working_dir, *command.argv(config), *(host.group_add or ())
+    )
+    if len(host.console_size or ()) not in (0, 2) or not all(
+        0 <= n <= 0xFFFF for n in host.console_size or ()
+    ):
+        raise InvalidRequest("invalid ConsoleSize: expected a height and a width")
+    if host.oom_score_adj < -1000 or host.oom_score_adj > 1000:
+        raise InvalidRequest(f"Invalid value {host.oom_score_adj}, range for oom score adj is [-1000, 1000]")
+    warnings = ulimits.check(host.ulimits)
+    if host.oom_score_adj < reach.oom_score_adj():
+        warnings.append(
+            f"oom_score_adj {host.oom_score_adj} is lower than this engine can give; "
+            f"the container has {reach.oom_score_adj()}"
+        )
+    return warnings
+
+
+def check_texts(env: Iterable[str], *texts: str) -> None:
+    """InvalidRequest: a variable without a name, or a NUL, which ends a string for the kernel."""
+    for entry in env:
+        if not _ENVIRONMENT_NAME.match(entry) or "\0" in entry:
+            raise InvalidRequest(f"invalid environment variable: {entry!r}")
+    for text in texts:
+        if "\0" in text:
+            raise InvalidRequest(f"{text!r} holds a NUL, which no argument, name or path may")
 
 
 def _check_modes(house: House, host: HostConfig) -> None:

@@ -40,7 +40,7 @@ DEVICE_RULES: Final = (
 )
 
 
-def mounts(*, privileged: bool, shm_size: int, shared_ipc: bool) -> tuple[Mount, ...]:
+def mounts(*, privileged: bool, writable_cgroups: bool, shm_size: int, shared_ipc: bool) -> tuple[Mount, ...]:
     """The file systems that every container has, as Docker mounts them."""
     safe = ("nosuid", "noexec", "nodev")
     table = [
@@ -62,5 +62,6 @@ def mounts(*, privileged: bool, shm_size: int, shared_ipc: bool) -> tuple[Mount,
             )
         )
     # Last of these: the cgroup itself is made while the others are mounted.
-    table.append(Mount(kind="cgroup", target="/sys/fs/cgroup", flags=safe, read_only=not privileged))
+    sealed = not (privileged or writable_cgroups)
+    table.append(Mount(kind="cgroup", target="/sys/fs/cgroup", flags=safe, read_only=sealed))
     return tuple(table)

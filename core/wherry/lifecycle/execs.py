@@ -11,8 +11,9 @@ from typing import Any, Final
 from wherry.container.container import Container
 from wherry.errors import Conflict, InvalidRequest, NotFound, WherryError
 from wherry.house import House
-from wherry.lifecycle import command
-from wherry.spec.command import Capabilities, Process, Seccomp
+from wherry.lifecycle import capability_sets, command
+from wherry.lifecycle.usual import usual_of
+from wherry.spec.command import Process
 from wherry.spec.frontend import Attachment, ExecRequest, ExecView
 
 KEPT: Final = 512
@@ -83,7 +84,7 @@ def process(
 ) -> Process:
     """An exec's process: the container's, with its own words, user, environment and privileges."""
     config, host = container.record.config, container.host_config
-    base = command.process(config, host, command.environment(config), house.settings.default_ulimits)
+    base = command.process(config, host, command.environment(config), usual_of(house))
     variables = command.merge_environment(
         [e for e in base.env if not (e.startswith("TERM=") and not request.tty)]
         + (["TERM=xterm"] if request.tty else []),
@@ -99,13 +100,10 @@ def process(
         console_size=console_size or request.console_size,
     )
     if request.privileged:
-        everything = command.capabilities(True, None, None)
-        return dataclasses.replace(
-            changed,
-            privileged=True,
-            seccomp=Seccomp(mode="unconfined"),
-            capabilities=Capabilities(bounding=everything, effective=everything, permitted=everything),
-        )
+        # As Docker: every capability, and the container's filter all the same.
+        filtered = dataclasses.replace(base.seccomp, capabilities=base.capabilities.bounding)
+        everything = capability_sets.sets(capability_sets.kept(True, None, None))
+        return dataclasses.replace(changed, capabilities=everything, seccomp=filtered)
     return changed
 
 

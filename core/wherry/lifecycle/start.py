@@ -25,12 +25,13 @@ from wherry.house import House
 from wherry.keeper.client import attached
 from wherry.keeper.protocol import Setup
 from wherry.lifecycle import command as commands
-from wherry.lifecycle import defaults, naming, rootfs
+from wherry.lifecycle import defaults, device_nodes, naming, rootfs, security, sysctls
 from wherry.lifecycle.descriptors import Descriptors
 from wherry.lifecycle.limits import honoured
 from wherry.lifecycle.mounting import in_order, mount_of, tmpfs_mounts
 from wherry.lifecycle.ports import wished
 from wherry.lifecycle.remove import purge
+from wherry.lifecycle.usual import usual_of
 from wherry.lifecycle.waiting import settle
 from wherry.linux import mounts, paths
 from wherry.logs.cache import copy_context, driver_context
@@ -242,14 +243,15 @@ def command(begun: Start, undo: Undo) -> None:
     """The `Command`: reference `populateCommand`."""
     house, container = begun.house, begun.container
     config, host = container.record.config, container.host_config
-    devices, rules = commands.devices(host)
+    devices, rules = device_nodes.devices(host)
     assert begun.connection is not None
-    usual = defaults.SYSCTLS if begun.connection.plan.kind == "own" else {}
+    plain = defaults.SYSCTLS if begun.connection.plan.kind == "own" else {}
+    sysctls.check_container(house, host)
     begun.command = Command(
         id=container.id,
         rootfs=begun.rootfs,
         readonly_rootfs=host.readonly_rootfs,
-        process=commands.process(config, host, begun.environment, house.settings.default_ulimits),
+        process=commands.process(config, host, begun.environment, usual_of(house)),
         hostname="" if host.uts_mode == "host" else config.hostname,
         domainname=config.domainname,
         init=bool(host.init),
@@ -258,7 +260,7 @@ def command(begun: Start, undo: Undo) -> None:
         device_rules=rules,
         masked_paths=tuple(host.masked_paths or ()),
         readonly_paths=tuple(host.readonly_paths or ()),
-        sysctls={**usual, **(host.sysctls or {})},
+        sysctls={**plain, **sysctls.named(host.sysctls or {})},
         resources=commands.resources(host),
         cgroup=cgroup_path(
             host.cgroup_parent, container.id, usual=house.cgroup_parent, root=house.cgroup_root
@@ -314,7 +316,10 @@ def setup_mounts(begun: Start, undo: Undo) -> None:
     assert begun.command is not None
     host = begun.container.host_config
     usual = defaults.mounts(
-        privileged=host.privileged, shm_size=host.shm_size, shared_ipc=begun.command.shm is not None
+        privileged=host.privileged,
+        writable_cgroups=security.of(host).writable_cgroups,
+        shm_size=host.shm_size,
+        shared_ipc=begun.command.shm is not None,
     )
     taken = {mount.target for mount in begun.mounts}
     files = [

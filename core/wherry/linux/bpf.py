@@ -30,12 +30,12 @@ def instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> b
     return _INSTRUCTION.pack(code, if_true, if_false, value)
 
 
-def run(program: bytes, number: int, arguments: Sequence[int] = ()) -> int:
-    """What a seccomp filter answers to a system call of this machine's own architecture: SECCOMP_RET_*.
+def run(program: bytes, number: int, arguments: Sequence[int] = (), architecture: int = 0) -> int:
+    """What a seccomp filter answers to a system call: SECCOMP_RET_*. `architecture`: AUDIT_ARCH_*, or 0 for this machine's.
 
     Knows what libseccomp emits; ValueError for anything else.
     """
-    architecture = _ARCHITECTURES.get(os.uname().machine, 0)
+    architecture = architecture or _ARCHITECTURES.get(os.uname().machine, 0)
     data = _DATA.pack(number, architecture, 0, *(list(arguments) + [0] * 6)[:6])
     instructions = list(_INSTRUCTION.iter_unpack(program))
     accumulator = position = 0

@@ -85,6 +85,9 @@ class Seccomp:
 
     mode: Literal["default", "custom", "unconfined"] = "default"
     document: str = ""
+    capabilities: tuple[str, ...] | None = None
+    """The set that conditions of the profile are about. None: the process's own bounding set. An exec that has more
+    than its container is filtered as the container is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,7 @@ class Process:
     apparmor: str = ""
     selinux_label: str = ""
     privileged: bool = False
+    """Of process 1: where the command has no device rules, all devices are allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from wherry.errors import InvalidRequest, StartFailed, WherryError
-from wherry.linux import cgroups, mounts, namespaces, processes
+from wherry.linux import cgroups, mounts, namespaces, processes, sysctls
 from wherry.spec.command import Command, Namespace
 from wherry.spec.exec import Stdio
 from wherry_native_exec import line, users
@@ -154,17 +154,11 @@ def _raise_loopback() -> None:
 
 
 def _set_sysctls(wanted: Mapping[str, str]) -> None:
-    """By the host's /proc, which shows the namespaces of who looks."""
     for name, value in wanted.items():
-        path = name if "/" in name else name.replace(".", "/")
-        if ".." in path.split("/"):
-            raise InvalidRequest(f'"{name}" is no sysctl')
         try:
-            fd = os.open(f"/proc/sys/{path}", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, value.encode())
-            finally:
-                os.close(fd)
+            sysctls.write(name, value)
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from error
         except OSError as error:
             raise StartFailed(f"cannot set sysctl {name} to {value}: {error.strerror}") from error
 

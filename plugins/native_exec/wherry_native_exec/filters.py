@@ -28,11 +28,12 @@ class Filters:
     def of(self, process: Process) -> bytes:
         """The BPF program for a process; empty for none. InvalidRequest: its profile makes no sense."""
         wanted = process.seccomp
-        if wanted.mode == "unconfined" or process.privileged:
+        if wanted.mode == "unconfined":
             return b""
+        held = process.capabilities.bounding if wanted.capabilities is None else wanted.capabilities
         document = seccomp.default_profile() if wanted.mode == "default" else wanted.document
         try:
-            return seccomp.compile_profile(document, process.capabilities.bounding, self._directory)
+            return seccomp.compile_profile(document, held, self._directory)
         except ValueError as error:
             raise InvalidRequest(str(error)) from error
         except OSError as error:
