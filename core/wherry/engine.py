@@ -30,6 +30,7 @@ from wherry.errors import NotFound, NotModified, Unsupported
 from wherry.lifecycle import (
     create,
     execs,
+    export,
     observe,
     pause,
     remove,
@@ -179,7 +180,7 @@ class Engine:
         return remove.prune(self._house, filters)
 
     def export(self, name: str, archive: BinaryIO) -> None:
-        observe.export(self._house, name, archive)
+        export.export(self._house, name, archive)
 
     # execs
 

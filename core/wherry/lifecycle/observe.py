@@ -7,13 +7,11 @@ import re
 import subprocess
 import time
 from collections.abc import Mapping
-from typing import BinaryIO, Final
+from typing import Final
 
 from wherry.container.container import Run
 from wherry.errors import Conflict, InvalidRequest, NotFound
 from wherry.house import House
-from wherry.lifecycle import leases
-from wherry.lifecycle.export import whole
 from wherry.spec.exec import Stats
 from wherry.spec.frontend import Usage
 from wherry.spec.storage import Change
@@ -99,12 +97,3 @@ def sizes(house: House, name: str) -> tuple[int, int]:
     own = int(house.storage.call("usage", layer=container.id))
     image = house.images.get(container.record.image).size if container.record.image else 0
     return own, own + image
-
-
-def export(house: House, name: str, archive: BinaryIO) -> None:
-    """Write the container's whole root file system as a tar. Reference Container.Export."""
-    container = house.containers.get(name)
-    house.admit("container.export", container.id)
-    with leases.lent(house, container) as root:
-        whole(root, archive)
-    house.tell(container, "export")

@@ -1,21 +1,25 @@
 """Archives into directories: a hostile tar is unpacked below a directory and never outside of it.
 
-Every entry is created by name in the descriptor of its parent directory, and the parent is resolved by openat2(2) as
-chroot(2) would: a link in the archive leads nowhere but into the tree itself. What `.wh.` names mean is the caller's:
-an overlay makes device nodes of them, a plain copy deletes.
+Every entry is created by name in the descriptor of its parent directory (`parents`), and given owner, mode and times by
+a descriptor of what was created: whoever changes the tree meanwhile leads nothing outside. A link in the archive leads
+nowhere but into the tree itself, or into the root that the tree is part of. What `.wh.` names mean is the caller's: an
+overlay makes device nodes of them, a plain copy deletes.
 
 It decides nothing about images: it knows trees and archives only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import posixpath
 import stat
+from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
-from wherry.linux import tree, xattrs
-from wherry.linux.paths import open_in_root
+from wherry.linux import tree
+from wherry.linux.parents import DIRECTORY, Parents
 from wherry.linux.tar import BadArchive, Entry, shown
 from wherry.linux.tar_reading import read
 
@@ -28,8 +32,8 @@ _FAULTS: Final = frozenset({
     errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EXDEV, errno.EFBIG, errno.EINVAL, errno.EISDIR,
     errno.ENOENT, errno.EEXIST, errno.EMLINK, errno.ERANGE, errno.E2BIG, errno.EOVERFLOW,
 })  # fmt: skip
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
-_OPEN_PARENTS: Final = 64
+_HOLE: Final = 4096
+"""So many zeros at least are left out of a file, as a hole."""
 
 
 def kept_attribute(name: str) -> bool:
@@ -58,14 +62,31 @@ class Whiteouts(Protocol):
         """The directory that is at `path` below the layer: what a parent that the archive does not name looks like."""
 
 
-def unpack(archive: BinaryIO, root: int, whiteouts: Whiteouts | None = None) -> int:
-    """Unpack an uncompressed tar into the directory `root`; answers the bytes of the files that it made.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """A directory that is in use: others see it, and may change it at any moment."""
 
-    Names are taken as relative to `root`, `..` is refused. A later entry replaces an earlier one. Owners, modes, times,
+    root: int
+    """Where absolute links in it lead from; it may be mounted upon, and what is mounted stays."""
+    place: str
+    """The directory's path in there, absolute."""
+    keep_kinds: bool = False
+    """A directory and what is none do not replace each other: BadArchive."""
+    owner: tuple[int, int] | None = None
+    """(user, group) that everything is to belong to, -1 for whoever it is made by; None: as the archive says."""
+
+
+def unpack(
+    archive: BinaryIO, directory: int, whiteouts: Whiteouts | None = None, live: Live | None = None
+) -> int:
+    """Unpack an uncompressed tar into a directory; answers the bytes of the files that it made.
+
+    Names are taken as relative to it, `..` is refused. A later entry replaces an earlier one. Owners, modes, times,
     extended attributes, hard links, devices and holes are kept. BadArchive names the entry at fault; what was made
-    until then stays. Without `whiteouts`, `.wh.` names are ordinary.
+    until then stays, but for the half of a file. Without `whiteouts`, `.wh.` names are ordinary. The directory is the
+    root of its own links unless it is `live`, and then stays as it looks.
     """
-    unpacking = _Unpacking(root, whiteouts)
+    unpacking = _Unpacking(directory, whiteouts, live)
     try:
         reader = read(archive)
         for entry in reader:
@@ -90,16 +111,15 @@ class _Write(Protocol):
 
 
 class _Unpacking:
-    def __init__(self, root: int, whiteouts: Whiteouts | None) -> None:
-        self._root, self._whiteouts = root, whiteouts
-        self._parents: dict[str, int] = {}
+    def __init__(self, top: int, whiteouts: Whiteouts | None, live: Live | None) -> None:
+        self._top, self._whiteouts, self._live = top, whiteouts, live
         self._times: dict[str, int] = {}
+        root, place = (top, "") if live is None else (live.root, live.place)
+        self._parents = Parents(top, root, place, self._times)
         self.size = 0
 
     def close(self) -> None:
-        for descriptor in self._parents.values():
-            os.close(descriptor)
-        self._parents.clear()
+        self._parents.close()
 
     def entry(self, entry: Entry, content: _Content) -> None:
         parts = [part for part in entry.name.split("/") if part not in ("", ".")]
@@ -108,29 +128,32 @@ class _Unpacking:
         if not parts:
             if not stat.S_ISDIR(entry.mode):
                 raise BadArchive(f"{shown(entry.name)} would replace the root by something else")
-            self._dress(self._root, ".", entry, "")
+            if self._live is None:
+                self._dress(self._top, ".", entry, "")
             return
         name = parts.pop()
         place = "/".join(parts)
-        parent = self._parent(place, entry)
+        parent = self._parents.find(place, lambda upper, name, path: self._parent(upper, name, path, entry))
         if self._whiteouts is not None and name.startswith(WHITEOUT):
             self._whiteout(self._whiteouts, parent, name, entry)
             return
         path = f"{place}/{name}" if place else name
         kind = stat.S_IFMT(entry.mode)
+        if self._live is not None and self._live.keep_kinds:
+            self._keep_kind(parent, name, path, kind == stat.S_IFDIR and not entry.hard_link)
         if entry.hard_link:
-            self._link(parent, name, entry)
+            self._link(parent, name, path, entry)
         elif kind == stat.S_IFREG:
-            self._file(parent, name, entry, content)
+            self._file(parent, name, path, entry, content)
         elif kind == stat.S_IFDIR:
-            self._directory(parent, name)
+            self._directory(parent, name, path)
             self._dress(parent, name, entry, path)
         elif kind == stat.S_IFLNK:
-            self._make(parent, name, lambda: os.symlink(entry.link, name, dir_fd=parent))
+            self._make(parent, name, path, lambda: os.symlink(entry.link, name, dir_fd=parent))
             self._dress(parent, name, entry, path)
         else:
             device = os.makedev(*entry.device)
-            self._make(parent, name, lambda: os.mknod(name, kind | 0o600, device, dir_fd=parent))
+            self._make(parent, name, path, lambda: os.mknod(name, kind | 0o600, device, dir_fd=parent))
             self._dress(parent, name, entry, path)
         if self._whiteouts is not None:
             self._whiteouts.made(parent, name)
@@ -139,50 +162,15 @@ class _Unpacking:
         """Give the directories their times, now that nothing is made in them any more."""
         for path, mtime in self._times.items():
             try:
-                descriptor = open_in_root(self._root, path, _DIRECTORY | os.O_NOFOLLOW)
+                os.utime(self._parents.find(path), ns=(mtime, mtime))
             except OSError as error:
-                if error.errno in _FAULTS:  # a later entry replaced it
-                    continue
-                raise
-            try:
-                os.utime(descriptor, ns=(mtime, mtime))
-            finally:
-                os.close(descriptor)
+                if error.errno not in _FAULTS:  # a later entry replaced it, or somebody else did
+                    raise
 
     # -- parents
 
-    def _parent(self, place: str, entry: Entry) -> int:
-        found = self._parents.get(place)
-        if found is not None:
-            return found
-        try:
-            found = open_in_root(self._root, place or ".", _DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
-            found = self._make_parents(place, entry)
-        if len(self._parents) >= _OPEN_PARENTS:
-            self.close()
-        self._parents[place] = found
-        return found
-
-    def _make_parents(self, place: str, entry: Entry) -> int:
-        """Directories that the archive does not name: as they are below the layer, else root's and 0755."""
-        upper = os.dup(self._root)
-        try:
-            path = ""
-            for name in place.split("/"):
-                path = f"{path}/{name}" if path else name
-                try:
-                    found = open_in_root(self._root, path, _DIRECTORY)
-                except (FileNotFoundError, NotADirectoryError):
-                    self._make_parent(upper, name, path, entry)
-                    found = open_in_root(self._root, path, _DIRECTORY)
-                os.close(upper)
-                upper = found
-            return os.dup(upper)
-        finally:
-            os.close(upper)
-
-    def _make_parent(self, upper: int, name: str, path: str, entry: Entry) -> None:
+    def _parent(self, upper: int, name: str, path: str, entry: Entry) -> None:
+        """A directory that the archive does not name: as it is below the layer, else root's and 0755."""
         hidden = False
         try:
             os.mkdir(name, 0o755, dir_fd=upper)
@@ -191,19 +179,23 @@ class _Unpacking:
             found = os.stat(name, dir_fd=upper, follow_symlinks=False)
             if self._whiteouts is None or not self._whiteouts.hides(found):
                 raise NotADirectoryError(errno.ENOTDIR, "a parent is no directory", path) from None
-            self._directory(upper, name)
+            self._directory(upper, name, path)
             hidden = True
         if self._whiteouts is not None:
             self._whiteouts.made(upper, name)
         below = self._whiteouts.below(path) if self._whiteouts is not None and not hidden else None
-        if below is None:
-            os.chmod(name, 0o755, dir_fd=upper)
-            self._times[path] = entry.mtime_ns
-            return
-        self._times[path] = below[0].st_mtime_ns
-        os.chown(name, below[0].st_uid, below[0].st_gid, dir_fd=upper, follow_symlinks=False)
-        os.chmod(name, stat.S_IMODE(below[0].st_mode), dir_fd=upper)
-        self._attributes(upper, name, below[1])
+        made = os.open(name, DIRECTORY | os.O_NOFOLLOW, dir_fd=upper)
+        try:
+            if below is None:
+                os.chmod(made, 0o755)
+                self._times[path] = entry.mtime_ns
+                return
+            self._times[path] = below[0].st_mtime_ns
+            os.chown(made, below[0].st_uid, below[0].st_gid)
+            os.chmod(made, stat.S_IMODE(below[0].st_mode))
+            _give_attributes(made, below[1])
+        finally:
+            os.close(made)
 
     # -- entries
 
@@ -217,21 +209,45 @@ class _Unpacking:
             whiteouts.hide(parent, hidden)
             self.close()
 
-    def _make(self, parent: int, name: str, make: _Maker) -> None:
+    def _keep_kind(self, parent: int, name: str, path: str, directory: bool) -> None:
+        found = _stat(parent, name)
+        if found is None or stat.S_ISDIR(found.st_mode) == directory:
+            return
+        old, new = ("non-directory", "directory") if directory else ("directory", "non-directory")
+        assert self._live is not None
+        raise BadArchive(
+            f"cannot overwrite {old} {shown(self._shown(path))} with {new} {shown(self._live.place)}"
+        )
+
+    def _shown(self, path: str) -> str:
+        return path if self._live is None else posixpath.join(self._live.place, path)
+
+    def _make(self, parent: int, name: str, path: str, make: _Maker) -> None:
         try:
             make()
         except FileExistsError:
-            self._clear(parent, name)
+            self._clear(parent, name, path)
             make()
 
-    def _clear(self, parent: int, name: str) -> None:
-        tree.remove(parent, name)
+    def _clear(self, parent: int, name: str, path: str) -> None:
+        try:
+            if self._live is not None and self._live.keep_kinds:
+                # It was no directory a moment ago; if it is one now, it stays.
+                os.close(tree.hold(parent, name))
+                os.unlink(name, dir_fd=parent)
+            else:
+                tree.remove(parent, name, spare_mounts=self._live is not None)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno in (errno.EXDEV, errno.EBUSY):
+                raise BadArchive(f"unlinkat {self._shown(path)}: device or resource busy") from error
+            raise
         # Whatever was open below it is no longer part of the tree.
-        for path in list(self._parents):
-            if self._parents[path] != parent:
-                os.close(self._parents.pop(path))
+        self._times.pop(path, None)
+        self._parents.forget(but=parent)
 
-    def _directory(self, parent: int, name: str) -> None:
+    def _directory(self, parent: int, name: str, path: str) -> None:
         try:
             os.mkdir(name, 0o700, dir_fd=parent)
             return
@@ -240,7 +256,7 @@ class _Unpacking:
         if stat.S_ISDIR(found.st_mode):
             return
         hidden = self._whiteouts is not None and self._whiteouts.hides(found)
-        self._clear(parent, name)
+        self._clear(parent, name, path)
         os.mkdir(name, 0o700, dir_fd=parent)
         if hidden and self._whiteouts is not None:
             descriptor = tree.open_below(parent, name)
@@ -249,24 +265,26 @@ class _Unpacking:
             finally:
                 os.close(descriptor)
 
-    def _link(self, parent: int, name: str, entry: Entry) -> None:
+    def _link(self, parent: int, name: str, path: str, entry: Entry) -> None:
         parts = [part for part in entry.link.split("/") if part not in ("", ".")]
         if not parts or ".." in parts:
             raise BadArchive(
                 f"{shown(entry.name)} is a hard link to {shown(entry.link)}, which is no path in here"
             )
         target = parts.pop()
+        parent = os.dup(parent)  # finding the other directory may close it
         try:
-            source = open_in_root(self._root, "/".join(parts) or ".", _DIRECTORY)
+            source = self._parents.find("/".join(parts))
+            found = os.stat(target, dir_fd=source, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                raise BadArchive(f"{shown(entry.name)} is a hard link to a directory")
+            here = _stat(parent, name)
+            if here is not None and os.path.samestat(here, found):
+                return
+            source = os.dup(source)
             try:
-                found = os.stat(target, dir_fd=source, follow_symlinks=False)
-                if stat.S_ISDIR(found.st_mode):
-                    raise BadArchive(f"{shown(entry.name)} is a hard link to a directory")
-                here = _stat(parent, name)
-                if here is not None and os.path.samestat(here, found):
-                    return
                 self._make(
-                    parent, name,
+                    parent, name, path,
                     lambda: os.link(target, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False),
                 )  # fmt: skip
             finally:
@@ -275,31 +293,41 @@ class _Unpacking:
             raise BadArchive(
                 f"{shown(entry.name)} is a hard link to {shown(entry.link)}, which is not in the archive before it"
             ) from error
+        finally:
+            os.close(parent)
 
-    def _file(self, parent: int, name: str, entry: Entry, content: _Content) -> None:
+    def _file(self, parent: int, name: str, path: str, entry: Entry, content: _Content) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             descriptor = os.open(name, flags, 0o600, dir_fd=parent)
         except FileExistsError:
-            self._clear(parent, name)
+            self._clear(parent, name, path)
             descriptor = os.open(name, flags, 0o600, dir_fd=parent)
         try:
             if entry.size:
                 self._fill(descriptor, entry, content)
-            os.fchown(descriptor, entry.uid, entry.gid)
+            os.fchown(descriptor, *self._owner(entry))
             os.fchmod(descriptor, stat.S_IMODE(entry.mode))
             if entry.attributes:
-                self._attributes(parent, name, entry.attributes)
+                _give_attributes(descriptor, entry.attributes)
             os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=parent)
+            raise
         finally:
             os.close(descriptor)
         self.size += entry.size
 
     def _fill(self, descriptor: int, entry: Entry, content: _Content) -> None:
-        if entry.pieces is not None:
-            os.ftruncate(descriptor, entry.size)
+        end = 0 if entry.pieces is None else -1  # where the file ends, if it ends in data
 
         def write(offset: int, chunk: bytes | memoryview) -> None:
+            nonlocal end
+            if len(chunk) >= _HOLE and not chunk[0] and not chunk[-1] and not bytes(chunk).strip(b"\0"):
+                end = -1
+                return
+            end = offset + len(chunk)
             while chunk:
                 written = os.pwrite(descriptor, chunk, offset)
                 if written == len(chunk):
@@ -307,31 +335,52 @@ class _Unpacking:
                 offset, chunk = offset + written, chunk[written:]
 
         content(write)
+        if end != entry.size:
+            os.ftruncate(descriptor, entry.size)
+
+    def _owner(self, entry: Entry) -> tuple[int, int]:
+        if self._live is not None and self._live.owner is not None:
+            return self._live.owner
+        return entry.uid, entry.gid
 
     def _dress(self, parent: int, name: str, entry: Entry, path: str) -> None:
         """Owner first: chown(2) takes set-user-ID bits and capabilities away."""
-        os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
-        if not stat.S_ISLNK(entry.mode):
-            os.chmod(name, stat.S_IMODE(entry.mode), dir_fd=parent)
-        if entry.attributes:
-            self._attributes(parent, name, entry.attributes)
-        if stat.S_ISDIR(entry.mode):
-            self._times.pop(path, None)
-            self._times[path] = entry.mtime_ns
-        else:
+        kind = stat.S_IFMT(entry.mode)
+        if kind == stat.S_IFLNK:
+            os.chown(name, *self._owner(entry), dir_fd=parent, follow_symlinks=False)
+            if entry.attributes:
+                _give_attributes(f"/proc/self/fd/{parent}/{name}", entry.attributes, follow=False)
             os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
+            return
+        flags = DIRECTORY if kind == stat.S_IFDIR else os.O_PATH | os.O_CLOEXEC
+        descriptor = os.open(name, flags | os.O_NOFOLLOW, dir_fd=parent)
+        try:
+            if stat.S_IFMT(os.fstat(descriptor).st_mode) != kind:
+                raise BadArchive(f"{shown(entry.name)} was replaced by something else meanwhile")
+            made = descriptor if kind == stat.S_IFDIR else f"/proc/self/fd/{descriptor}"
+            os.chown(made, *self._owner(entry))
+            os.chmod(made, stat.S_IMODE(entry.mode))
+            if entry.attributes:
+                _give_attributes(made, entry.attributes)
+            if kind == stat.S_IFDIR:
+                self._times.pop(path, None)
+                self._times[path] = entry.mtime_ns
+            else:
+                os.utime(made, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(descriptor)
 
-    @staticmethod
-    def _attributes(parent: int, name: str, values: dict[str, bytes]) -> None:
-        for key, value in values.items():
-            if not kept_attribute(key):
-                continue
-            try:
-                xattrs.write(parent, name, {key: value})
-            except OSError as error:
-                # The file system has none; or user.* on what is neither file nor directory.
-                if error.errno not in (errno.ENOTSUP, errno.EPERM):
-                    raise
+
+def _give_attributes(made: int | str, values: dict[str, bytes], *, follow: bool = True) -> None:
+    for key, value in values.items():
+        if not kept_attribute(key):
+            continue
+        try:
+            os.setxattr(made, key, value, follow_symlinks=follow)
+        except OSError as error:
+            # The file system has none; or user.* on what is neither file nor directory.
+            if error.errno not in (errno.ENOTSUP, errno.EPERM):
+                raise
 
 
 class _Maker(Protocol):

@@ -47,11 +47,18 @@ class Packing:
         if kind == stat.S_IFREG:
             self._file(entry, found)
             return
-        if kind == stat.S_IFLNK:
-            entry.link = os.readlink(found.name, dir_fd=found.parent)
-        elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+        if kind in (stat.S_IFCHR, stat.S_IFBLK):
             entry.device = (os.major(found.stat.st_rdev), os.minor(found.stat.st_rdev))
-        entry.attributes = self._attributes(found)
+        try:
+            if kind == stat.S_IFLNK:
+                entry.link = os.readlink(found.name, dir_fd=found.parent)
+            entry.attributes = _kept(xattrs.read(found.parent, found.name))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # no link any more
+                return
+            raise
         self.writer.add(entry)
 
     def delete(self, path: str) -> None:
@@ -61,12 +68,6 @@ class Packing:
 
     def finish(self) -> None:
         self.writer.finish()
-
-    @staticmethod
-    def _attributes(found: tree.Found) -> dict[str, bytes]:
-        return {
-            key: value for key, value in xattrs.read(found.parent, found.name).items() if kept_attribute(key)
-        }
 
     def _file(self, entry: Entry, found: tree.Found) -> None:
         try:
@@ -82,7 +83,7 @@ class Packing:
             if not os.path.samestat(now, found.stat):
                 return  # replaced since it was found: whoever does that gets one of the two, and neither is wrong
             entry.size = now.st_size
-            entry.attributes = self._attributes(found)
+            entry.attributes = _kept(xattrs.read_open(descriptor))
             self.writer.add(entry)
             left = entry.size
             while left:
@@ -94,3 +95,7 @@ class Packing:
             self.writer.pad(entry.size)
         finally:
             os.close(descriptor)
+
+
+def _kept(attributes: dict[str, bytes]) -> dict[str, bytes]:
+    return {key: value for key, value in attributes.items() if kept_attribute(key)}

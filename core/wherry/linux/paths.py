@@ -91,6 +91,49 @@ def make_file_in_root(root_fd: int, path: str, mode: int = 0o644) -> int:
     return _make_file(root_fd, clean(path), mode, _LINKS)
 
 
+def followed(root_fd: int, path: str) -> str:
+    """The path that `path` leads to with all links in it followed, inside the root; what is not there stays as written.
+
+    Words to be shown, not to be relied on: whoever owns the tree may have changed it since.
+    """
+    here, links = "/", 0
+    ahead = [name for name in path.split("/") if name][::-1]
+    while ahead:
+        name = ahead.pop()
+        if name == ".":
+            continue
+        if name == "..":
+            here = posixpath.dirname(here)
+            continue
+        further = posixpath.join(here, name)
+        target = _link_at(root_fd, further)
+        if target is None:
+            here = further
+            continue
+        links += 1
+        if links > _LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if target.startswith("/"):
+            here = "/"
+        ahead += [name for name in target.split("/") if name][::-1]
+    return here
+
+
+def _link_at(root_fd: int, path: str) -> str | None:
+    try:
+        held = open_in_root(root_fd, path, os.O_PATH | os.O_NOFOLLOW)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return os.readlink("", dir_fd=held)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):  # no link: ENOENT is what an empty path gives then
+            return None
+        raise
+    finally:
+        os.close(held)
+
+
 def clean(path: str) -> str:
     """`path` as an absolute one without `.`, `..`, or doubled slashes, by its letters alone."""
     return posixpath.normpath("/" + path.lstrip("/"))

@@ -110,45 +110,52 @@ def tree_size(top: int) -> int:
     return total
 
 
-def remove(directory: int, name: str) -> None:
+def hold(directory: int, name: str) -> int:
+    """An O_PATH descriptor of the entry itself. EXDEV: something is mounted on it. FileNotFoundError: it is not there."""
+    return openat2(directory, name, os.O_PATH | os.O_NOFOLLOW, resolve=RESOLVE_NO_XDEV)
+
+
+def remove(directory: int, name: str, *, spare_mounts: bool = False) -> None:
     """Delete an entry of a directory with all below it; already gone is success. Nothing is followed out of the tree.
 
-    Two may delete the same tree at once. A file that the kernel will not delete (immutable) raises its OSError.
+    Two may delete the same tree at once. A file that the kernel will not delete (immutable) raises its OSError. With
+    `spare_mounts`, EXDEV says that something is mounted there: deleting what it is mounted on would end it, wherever
+    else the tree is seen.
     """
-    if _gone(directory, name):
+    if _gone(directory, name, spare_mounts):
         return
     try:
-        top = os.open(name, _DIRECTORY, dir_fd=directory)
+        top = open_below(directory, name, one_mount=True)
     except FileNotFoundError:
         return
     try:
-        _empty(top)
-        while not _gone(directory, name):
-            _empty(top)
+        _empty(top, spare_mounts)
+        while not _gone(directory, name, spare_mounts):
+            _empty(top, spare_mounts)
     finally:
         os.close(top)
 
 
-def _empty(top: int) -> None:
+def _empty(top: int, spare_mounts: bool) -> None:
     """Flatten and delete what is in the directory `top`."""
     number = 0
     while names := os.listdir(top):
         for name in names:
-            if _gone(top, name):
+            if _gone(top, name, spare_mounts):
                 continue
             try:
-                inner = os.open(name, _DIRECTORY, dir_fd=top)
+                inner = open_below(top, name, one_mount=True)
             except FileNotFoundError:
                 continue
             try:
                 for below in os.listdir(inner):
-                    while not _gone(inner, below):
+                    while not _gone(inner, below, spare_mounts):
                         number += 1
                         if _move(inner, below, top, f".{number}"):
                             break
             finally:
                 os.close(inner)
-            _gone(top, name)
+            _gone(top, name, spare_mounts)
 
 
 def _move(source: int, name: str, target: int, new_name: str) -> bool:
@@ -164,8 +171,13 @@ def _move(source: int, name: str, target: int, new_name: str) -> bool:
         raise
 
 
-def _gone(directory: int, name: str) -> bool:
+def _gone(directory: int, name: str, spare_mounts: bool) -> bool:
     """Delete one entry if one call can; False: a directory that is not empty."""
+    if spare_mounts:
+        try:
+            os.close(hold(directory, name))
+        except FileNotFoundError:
+            return True
     try:
         os.unlink(name, dir_fd=directory)
         return True

@@ -15,10 +15,18 @@ def write(directory: int, name: str, attributes: dict[str, bytes]) -> None:
 
 def read(directory: int, name: str) -> dict[str, bytes]:
     """All attributes of `name`; {} where the file system has none: llistxattr(2)."""
-    path = f"/proc/self/fd/{directory}/{name}"
+    return _read(f"/proc/self/fd/{directory}/{name}", follow=False)
+
+
+def read_open(descriptor: int) -> dict[str, bytes]:
+    """All attributes of an open file or directory: flistxattr(2)."""
+    return _read(descriptor, follow=True)
+
+
+def _read(what: int | str, *, follow: bool) -> dict[str, bytes]:
     try:
-        keys = os.listxattr(path, follow_symlinks=False)
-        return {key: os.getxattr(path, key, follow_symlinks=False) for key in sorted(keys)}
+        keys = os.listxattr(what, follow_symlinks=follow)
+        return {key: os.getxattr(what, key, follow_symlinks=follow) for key in sorted(keys)}
     except OSError as error:
         if error.errno in (errno.ENOTSUP, errno.ENODATA):
             return {}
