@@ -36,6 +36,14 @@ _NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddressPool:
+    """All ranges with the prefix length `size` in `base`."""
+
+    base: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All that a daemon was told. Sizes in bytes, times in seconds; an empty text is "not said"."""
 
@@ -64,6 +72,15 @@ class Settings:
     """The bridge's address with its prefix length; empty: the engine chooses a free range."""
     fixed_cidr: str = ""
     default_gateway: str = ""
+    """Where the default network's containers find the way out, if that is not the bridge."""
+    ipv6: bool = False
+    """Whether the default network has IPv6."""
+    bip6: str = ""
+    fixed_cidr_v6: str = ""
+    """The default network's IPv6 range; empty: one of the engine's own, unique local."""
+    default_gateway_v6: str = ""
+    default_address_pools: tuple[AddressPool, ...] = ()
+    """What networks that name no range get theirs of; empty: many small ones."""
     mtu: int = 1500
     icc: bool = True
     ip: str = "0.0.0.0"
@@ -143,6 +160,7 @@ _ALIASES: Final = {
     "host": "hosts",
     "label": "labels",
     "log-opt": "log-opts",
+    "default-address-pool": "default-address-pools",
     "default-ulimit": "default-ulimits",
     "dns-opt": "dns-opts",
     "frontend": "frontends",
@@ -160,9 +178,9 @@ _FOREIGN: Final = frozenset(
     """allow-nondistributable-artifacts api-cors-header builder bridge-accept-fwmark cgroup-parent-mode config-
     file containerd containerd-namespace containerd-plugins-namespace containerd-plugin-namespace cri-
     containerd cluster-advertise cluster-store cluster-store-opts cdi-spec-dirs data-path-addr default-
-    address-pools default-cgroupns-mode default-gateway-v6 default-ipc-mode default-network-opts deprecated-
-    key-path exec-opts experimental features fixed-cidr-v6 generic-resources host-gateway-ip host-gateway-
-    ips http-proxy https-proxy insecure-registries ip6tables ipv6 isolation log-format max-concurrent-
+    cgroupns-mode default-ipc-mode default-network-opts deprecated-
+    key-path exec-opts experimental features generic-resources host-gateway-ip host-gateway-
+    ips http-proxy https-proxy insecure-registries ip6tables isolation log-format max-concurrent-
     downloads max-concurrent-uploads max-download-attempts metrics-addr min-api-version network-control-
     plane-mtu no-proxy node-generic-resources oom-score-adjust proxies raw-logs registry-mirrors rootless
     runtimes storage-opts swarm-default-advertise-addr userland-proxy-path validate""".split()
@@ -308,6 +326,21 @@ def _seccomp_profile(value: Any) -> str:
     return word if word in ("", "builtin", "default", "unconfined") else os.path.abspath(word)
 
 
+def _pools(value: Any) -> tuple[AddressPool, ...]:
+    """`base=10.10.0.0/16,size=24`, one or several, or a daemon.json's [{"base", "size"}]."""
+    found = []
+    for each in [value] if isinstance(value, str | dict) else msgspec.convert(value, list[Any]):
+        fields = dict(part.partition("=")[::2] for part in each.split(",")) if isinstance(each, str) else each
+        pool = msgspec.convert(fields, AddressPool, strict=False)
+        base = ipaddress.ip_network(pool.base, strict=False)
+        if not base.prefixlen <= pool.size <= base.max_prefixlen - 2:
+            raise ValueError(
+                f"the size {pool.size} is not between {base.prefixlen} and {base.max_prefixlen - 2}, as {base} needs"
+            )
+        found.append(pool)
+    return tuple(found)
+
+
 def _hosts(value: Any) -> tuple[str, ...]:
     found = tuple(msgspec.convert([value] if isinstance(value, str) else value, list[str]))
     for host in found:
@@ -362,6 +395,7 @@ def _servers(addresses: tuple[str, ...]) -> None:
 _HINTS: Final = typing.get_type_hints(Settings)
 _PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "log-opts": _log_opts,
+    "default-address-pools": _pools,
     "default-ulimits": _ulimits,
     "default-shm-size": _size,
     "seccomp-profile": _seccomp_profile,
@@ -372,7 +406,10 @@ _CHECKS: Final[Mapping[str, Callable[[Any], None]]] = {
     "firewall": _one_of("", "iptables", "nftables"),
     "bip": _network,
     "fixed-cidr": _network,
+    "bip6": _network,
+    "fixed-cidr-v6": _network,
     "default-gateway": _address,
+    "default-gateway-v6": _address,
     "ip": _address,
     "dns": _servers,
     "mtu": _mtu,

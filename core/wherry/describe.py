@@ -12,9 +12,10 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
 
-from wherry.clock import now
+from wherry.clock import now, parse
 from wherry.config import Settings
 from wherry.house import House
+from wherry.network.places import PREDEFINED
 from wherry.spec.frontend import Filters, NetworkView
 from wherry.spec.network import Network
 
@@ -142,7 +143,15 @@ def disk_usage(house: House) -> Mapping[str, Any]:
 
 def networks(house: House, filters: Filters) -> list[NetworkView]:
     """Every network that fits, with who is in it."""
-    return [network(house, found) for found in house.networks.list() if _wanted(found, filters)]
+    fitting = [network(house, found) for found in house.networks.list() if _wanted(found, filters)]
+    for wanted in filters.get("dangling", ())[:1]:
+        unused = wanted.lower() in ("true", "1", "t")
+        fitting = [view for view in fitting if _dangles(view) == unused]
+    return fitting
+
+
+def _dangles(view: NetworkView) -> bool:
+    return not view.containers and view.network.name not in PREDEFINED
 
 
 def network(house: House, found: Network) -> NetworkView:
@@ -171,16 +180,21 @@ def _wanted(network: Network, filters: Filters) -> bool:
         "name": lambda v: re.search(re.escape(v), network.name) is not None,
         "id": network.id.startswith,
         "driver": lambda v: v == network.driver,
-        "type": lambda v: v == ("builtin" if network.name in ("bridge", "host", "none") else "custom"),
+        "type": lambda v: v == ("builtin" if network.name in PREDEFINED else "custom"),
         "scope": lambda v: v == "local",
-        "label": lambda v: (
-            v.partition("=")[0] in network.labels
-            and (not v.partition("=")[1] or network.labels[v.partition("=")[0]] == v.partition("=")[2])
-        ),
+        "until": lambda v: parse(network.created) < int(float(v) * 1e9),
     }
-    return all(
-        any(tests[key](v) for v in values) for key, values in filters.items() if key in tests and values
+    # Alternatives, but labels: each must be there.
+    return (
+        all(any(tests[key](v) for v in values) for key, values in filters.items() if key in tests and values)
+        and all(_has_label(network, wanted) for wanted in filters.get("label", ()))
+        and not any(_has_label(network, unwanted) for unwanted in filters.get("label!", ()))
     )
+
+
+def _has_label(network: Network, wanted: str) -> bool:
+    name, equals, value = wanted.partition("=")
+    return name in network.labels and (not equals or network.labels[name] == value)
 
 
 def _flag(path: str) -> bool:

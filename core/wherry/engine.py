@@ -28,6 +28,7 @@ from wherry.config import load as load_settings
 from wherry.container.listing import listed
 from wherry.errors import NotFound, NotModified, Unsupported
 from wherry.lifecycle import (
+    connect,
     create,
     execs,
     export,
@@ -258,14 +259,10 @@ class Engine:
         )
 
     def connect(self, network: str, container: str, endpoint: EndpointRequest) -> None:
-        raise Unsupported(
-            "connecting a container to a further network is not supported yet: name it at create"
-        )
+        connect.connect(self._house, network, container, endpoint)
 
     def disconnect(self, network: str, container: str, force: bool = False) -> None:
-        raise Unsupported(
-            "disconnecting a container from a network is not supported yet: recreate it without"
-        )
+        connect.disconnect(self._house, network, container, force)
 
     # the engine
 

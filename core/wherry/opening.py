@@ -36,6 +36,7 @@ from wherry.lifecycle.usual import read_seccomp
 from wherry.linux import cgroups, mountinfo, mounts, processes
 from wherry.logs.cache import LOCAL
 from wherry.network.networks import Networks, NetworkSettings
+from wherry.network.pools import pool
 from wherry.plugins import Driver, Kind, Resolved, examine, load
 from wherry.services import EngineServices
 from wherry.state import atomic
@@ -354,6 +355,12 @@ def _network_settings(settings: Settings, engine_id: str) -> NetworkSettings:
         bridge=settings.bridge or f"wh-{engine_id}",
         bip=settings.bip,
         fixed_cidr=settings.fixed_cidr,
+        default_gateway=settings.default_gateway,
+        ipv6=settings.ipv6,
+        bip6=settings.bip6,
+        fixed_cidr_v6=settings.fixed_cidr_v6,
+        default_gateway_v6=settings.default_gateway_v6,
+        pools=tuple(pool(each.base, each.size) for each in settings.default_address_pools),
         mtu=settings.mtu if "mtu" in settings.sources else 0,
         icc=settings.icc,
         ip_masq=settings.ip_masq,

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.errors import Conflict, InvalidRequest
-from wherry.network.addresses import (
-    Addresses,
-    AddressResting,
-    check_subnet,
-    choose_subnet,
-    mac_of,
-    overlapping,
-)
+from wherry.network.addresses import Addresses, AddressResting, check_subnet, mac_of
 from wherry.spec.network import Subnet
 
 SMALL = Subnet(cidr="10.0.0.0/29", gateway="10.0.0.1", auxiliary={"printer": "10.0.0.4"})
@@ -111,31 +104,51 @@ def test_a_range_of_a_network_limits_what_is_given_not_what_may_be_asked_for() -
     assert addresses.take("b", "10.0.9.9") == "10.0.9.9"
 
 
-def test_the_first_pool_that_is_free_is_chosen() -> None:
-    """And when none is, the error says what has them."""
-    taken = {IPv4Network("172.17.4.0/24"): "a route"}
-    pools = ("172.17.0.0/16", "172.18.0.0/16")
-    assert choose_subnet(taken, pools) == Subnet(cidr="172.18.0.0/16", gateway="172.18.0.1")
-    taken[IPv4Network("172.16.0.0/12")] = "an interface's address"
-    with pytest.raises(Conflict, match=r"172.17.4.0/24 \(a route\)"):
-        choose_subnet(taken, pools)
-
-
-def test_default_routes_take_nothing() -> None:
-    """Nor the halves that a VPN splits the default route into; loopback neither."""
-    found = overlapping(
-        ["0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "10.8.0.0/24"], ["127.0.0.1/8", "192.0.2.1/24"]
-    )
-    assert found == {
-        IPv4Network("10.8.0.0/24"): "a route",
-        IPv4Network("192.0.2.0/24"): "an interface's address",
-    }
-
-
 def test_a_subnet_without_a_gateway_gets_its_first_address() -> None:
-    assert check_subnet(Subnet(cidr="10.5.0.0/24"), {}).gateway == "10.5.0.1"
+    assert check_subnet(Subnet(cidr="10.5.0.0/24")).gateway == "10.5.0.1"
 
 
 def test_a_mac_goes_with_its_address() -> None:
     """The same address has the same MAC, and neighbours need not relearn."""
     assert mac_of("172.17.0.2") == "02:42:ac:11:00:02"
+    assert mac_of("fd00::a:1") == "02:42:00:0a:00:01"
+
+
+def test_ipv6_addresses_are_counted_like_those_of_ipv4() -> None:
+    """But the first of a range is that of all routers, and the last is like any other."""
+    addresses = Addresses("net", Subnet(cidr="fd00::/64", gateway="fd00::1"))
+    assert [addresses.take(f"e{n}") for n in range(3)] == ["fd00::2", "fd00::3", "fd00::4"]
+    assert addresses.take("last", "fd00::ffff:ffff:ffff:ffff") == "fd00::ffff:ffff:ffff:ffff"
+    with pytest.raises(InvalidRequest):
+        addresses.take("routers", "fd00::")
+    small = Addresses("net", Subnet(cidr="fd00::/126", gateway="fd00::1"))
+    assert [small.take("a"), small.take("b")] == ["fd00::2", "fd00::3"]
+    with pytest.raises(Conflict, match="no available IPv6 addresses on this network's address pools"):
+        small.take("late")
+
+
+def test_a_promised_address_is_not_handed_out() -> None:
+    """Only to who asks for it by name: whether that is who was promised it, is seen when both run."""
+    addresses = Addresses("net", SMALL, lambda address: address in ("10.0.0.2", "10.0.0.5"))
+    assert [addresses.take("a"), addresses.take("b")] == ["10.0.0.3", "10.0.0.6"]
+    with pytest.raises(Conflict, match="no available"):
+        addresses.take("c")
+    assert addresses.take("d", "10.0.0.5") == "10.0.0.5"
+
+
+@pytest.mark.parametrize(
+    ("subnet", "words"),
+    [
+        (Subnet(cidr="10.0.0.0/33"), "invalid subnet"),
+        (Subnet(cidr="nonsense"), "invalid subnet"),
+        (Subnet(cidr="10.0.0.0/24", gateway="10.0.1.1"), "the gateway 10.0.1.1 is not in the subnet"),
+        (Subnet(cidr="10.0.0.0/24", gateway="fd00::1"), "is not in the subnet"),
+        (Subnet(cidr="10.0.0.0/24", range="10.0.0.0/16"), "the range 10.0.0.0/16 is not in the subnet"),
+        (Subnet(cidr="10.0.0.0/24", range="fd00::/64"), "is not in the subnet"),
+        (Subnet(cidr="10.0.0.0/24", auxiliary={"a": "10.1.0.1"}), "auxiliary address a=10.1.0.1"),
+        (Subnet(cidr="fe80::/64", gateway="fe80::1%eth0"), "it has a zone"),
+    ],
+)
+def test_ranges_that_make_no_sense_are_refused(subnet: Subnet, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        check_subnet(subnet)

@@ -13,7 +13,7 @@ from network_house import Engine, tcp, udp
 
 from wherry.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavailable, WherryError
 from wherry.linux import netns
-from wherry.network import connections, wiring
+from wherry.network import publishing, wiring
 from wherry.network.networks import Connection
 from wherry.spec.container import EndpointRequest, IPAMChoice
 from wherry.spec.network import Network, Subnet
@@ -58,7 +58,7 @@ def test_release_is_idempotent_and_knows_who_came_after(nft_engine: Engine) -> N
     [
         (wiring.Wiring, "allocate"),
         (wiring.Wiring, "join"),
-        (connections.Connections, "_publish"),
+        (publishing.Publishing, "publish"),
     ],
     ids=["address", "join", "publish"],
 )
@@ -310,7 +310,7 @@ def test_a_network_is_made_listed_and_removed(engine: Engine) -> None:
     """With a range that is free; nothing of it is left."""
     before = engine.networks.owned()
     made = engine.networks.create(Network(id="", name="mine", driver="bridge"))
-    assert made.subnets[0].cidr == "172.18.0.0/16"
+    assert made.subnets[0].cidr == "172.18.0.0/24"
     assert engine.networks.get("mine") == engine.networks.get(made.id[:12]) == made
     engine.restart()
     assert engine.networks.get("mine") == made

@@ -17,17 +17,28 @@ HOSTS = (
 
 
 @pytest.mark.parametrize(
-    ("address", "domain", "extra", "tail"),
+    ("addresses", "domain", "extra", "tail"),
     [
-        ("172.17.0.2", "", [], "172.17.0.2\tweb\n"),
-        ("172.17.0.2", "example.org", [], "172.17.0.2\tweb.example.org web\n"),
-        ("", "", [], ""),
-        ("172.17.0.2", "", [("db alias", "172.17.0.3")], "172.17.0.3\tdb alias\n172.17.0.2\tweb\n"),
+        (["172.17.0.2"], "", [], "172.17.0.2\tweb\n"),
+        (["172.17.0.2"], "example.org", [], "172.17.0.2\tweb.example.org web\n"),
+        ([], "", [], ""),
+        (["172.17.0.2"], "", [("db alias", "172.17.0.3")], "172.17.0.3\tdb alias\n172.17.0.2\tweb\n"),
+        (["172.18.0.2", "fd00::2"], "", [], "172.18.0.2\tweb\nfd00::2\tweb\n"),
     ],
 )
-def test_hosts(address: str, domain: str, extra: list[tuple[str, str]], tail: str) -> None:
-    """Docker's lines, then links and --add-host, then the container itself."""
-    assert names.hosts_file(address, "web", domain, extra) == HOSTS + tail
+def test_hosts(addresses: list[str], domain: str, extra: list[tuple[str, str]], tail: str) -> None:
+    """Docker's lines, then links and --add-host, then the container itself in each of its networks."""
+    own = [(names.own_names("web", domain), address) for address in addresses]
+    assert names.hosts_file(extra, own) == HOSTS + tail
+
+
+def test_lines_of_others_stay() -> None:
+    """What a container's user wrote into its hosts file, comments and spaces included."""
+    mine = "10.9.9.9  printer # web\n172.17.0.2 other\n"
+    text = names.add_lines(mine + "172.17.0.3\tdb", [("web", "172.17.0.2")])
+    assert text == mine + "172.17.0.3\tdb\n172.17.0.2\tweb\n"
+    assert names.drop_lines(text, "172.17.0.2", "web") == mine + "172.17.0.3\tdb\n"
+    assert names.drop_lines(text, "10.9.9.9", "web") == text
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,13 @@ def daemon(
     bip: Annotated[Text, _flag("--bip", "The bridge's address: 10.1.0.1/16")] = None,
     fixed_cidr: Annotated[Text, _flag("--fixed-cidr", "Where containers' addresses are taken from")] = None,
     default_gateway: Annotated[Text, _flag("--default-gateway", "Of the default network")] = None,
+    ipv6: Annotated[bool | None, typer.Option("--ipv6/--no-ipv6", help="IPv6 in the default network")] = None,
+    bip6: Annotated[Text, _flag("--bip6", "The bridge's IPv6 address: fd00::1/64")] = None,
+    fixed_cidr_v6: Annotated[Text, _flag("--fixed-cidr-v6", "The default network's IPv6 range")] = None,
+    default_gateway_v6: Annotated[Text, _flag("--default-gateway-v6", "Of the default network")] = None,
+    default_address_pool: Annotated[
+        list[str] | None, _flag("--default-address-pool", "Ranges for networks: base=10.10.0.0/16,size=24")
+    ] = None,
     mtu: Annotated[int | None, _flag("--mtu", "Of containers' links [1500]")] = None,
     ip: Annotated[Text, _flag("--ip", "Where published ports listen [0.0.0.0]")] = None,
     icc: Annotated[bool | None, typer.Option("--icc/--no-icc", help="Containers reach each other")] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -56,6 +57,7 @@ def create(
     internal: Annotated[bool, flag("--internal", help="No way out")] = False,
     attachable: Annotated[bool, flag("--attachable", help="Containers may join it by hand")] = False,
     ipv6: Annotated[bool, flag("--ipv6", help="With IPv6")] = False,
+    ipv4: Annotated[bool, flag("--ipv4", help="With IPv4 [it has]")] = True,
     opt: Annotated[Many, flag("-o", "--opt", help="name=value for the driver")] = None,
     label: Annotated[Many, flag("--label", help="name=value")] = None,
 ) -> int:
@@ -74,11 +76,31 @@ def create(
         "Internal": internal,
         "Attachable": attachable,
         "EnableIPv6": ipv6,
+        **({} if ipv4 else {"EnableIPv4": False}),
         "IPAM": {"Driver": "default", "Config": pools},
         "Options": parse.pairs(opt or []),
         "Labels": parse.pairs(label or []),
     }
     print(session.client.call("POST", "/networks/create", None, body)["Id"])
+    return 0
+
+
+def prune(
+    session: Session,
+    filter: Annotated[Many, flag("--filter", help="label=… or until=…")] = None,
+    force: Annotated[bool, flag("-f", "--force", help="Do not ask")] = False,
+) -> int:
+    if not force:
+        print(
+            "This removes every network of yours that no running container is in. Go on? [y/N] ",
+            end="",
+            flush=True,
+        )
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            return 1
+    found = session.client.call("POST", "/networks/prune", {"filters": output.filters(filter or [])})
+    for name in found.get("NetworksDeleted") or ():
+        print(name)
     return 0
 
 
@@ -102,10 +124,18 @@ def connect(
     ip6: Annotated[str, flag("--ip6", help="IPv6 address")] = "",
     alias: Annotated[Many, flag("--alias", help="Another name in the network")] = None,
     link: Annotated[Many, flag("--link", help="Link to a container: name[:alias]")] = None,
+    link_local_ip: Annotated[Many, flag("--link-local-ip", help="A further address, of a link")] = None,
+    mac_address: Annotated[str, flag("--mac-address", help="MAC address")] = "",
+    driver_opt: Annotated[Many, flag("--driver-opt", help="name=value for the driver")] = None,
+    gw_priority: Annotated[int, flag("--gw-priority", help="The highest one's gateway is the way out")] = 0,
 ) -> int:
-    endpoint: dict[str, Any] = {"Aliases": alias or [], "Links": link or []}
-    if ip or ip6:
-        endpoint["IPAMConfig"] = {"IPv4Address": ip, "IPv6Address": ip6}
+    endpoint: dict[str, Any] = {"Aliases": alias or [], "Links": link or [], "GwPriority": gw_priority}
+    if driver_opt:
+        endpoint["DriverOpts"] = parse.pairs(driver_opt)
+    if mac_address:
+        endpoint["MacAddress"] = mac_address
+    if ip or ip6 or link_local_ip:
+        endpoint["IPAMConfig"] = {"IPv4Address": ip, "IPv6Address": ip6, "LinkLocalIPs": link_local_ip or []}
     body = {"Container": container, "EndpointConfig": endpoint}
     session.client.call("POST", f"/networks/{part(network)}/connect", None, body)
     return 0

@@ -49,6 +49,7 @@ VERBS: Final[dict[str, Verb]] = {
     "network ls": Verb("networks", "ls", "List networks"),
     "network create": Verb("networks", "create", "Create a network"),
     "network rm": Verb("networks", "rm", "Remove one or more networks"),
+    "network prune": Verb("networks", "prune", "Remove networks that no running container is in"),
     "network inspect": Verb("networks", "inspect", "Show all that is known about networks"),
     "network connect": Verb("networks", "connect", "Connect a container to a network"),
     "network disconnect": Verb("networks", "disconnect", "Disconnect a container from a network"),

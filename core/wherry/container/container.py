@@ -170,11 +170,12 @@ def _networks(
             ipv6=endpoint.ipv6,
             ipv6_prefix=endpoint.ipv6_prefix,
             ipv6_gateway=endpoint.ipv6_gateway,
+            dns_names=[endpoint.name, *endpoint.aliases] if endpoint.aliases else None,
         )
         networks[network.name] = view if request is None else msgspec.structs.replace(view, request=request)
     for exposed in record.config.exposed_ports or {}:
         ports[exposed if "/" in exposed else f"{exposed}/tcp"] = None
-    for binding in connection.ports:
+    for binding in connection.ports if connection.published(4) else ():
         shown = PortBinding(host_ip=binding.host_address or "0.0.0.0", host_port=str(binding.host_port))
         key = f"{binding.container_port}/{binding.protocol}"
         ports[key] = [*(ports.get(key) or []), shown]

@@ -284,6 +284,10 @@ class Keeper:
         """Copies of the descriptors that `Setup.held` named, in that order, the caller's to close."""
         return self._ask("held", (), deadline)[1]
 
+    def hold(self, descriptors: Sequence[int], deadline: float = 10.0) -> None:
+        """Have it hold more until the end, as `Setup.held` does. The descriptors stay the caller's."""
+        self._ask("hold", descriptors, deadline)
+
     def follow_log(self, on: bool) -> None:
         """Ask for `logged` events, or for no more of them. Does not wait."""
         self._tell("follow-log", on=on)

@@ -78,6 +78,7 @@ class Keeper:
                 "status": lambda request: self.status(),
                 "follow-log": self._follow_log,
                 "held": lambda request: Answer(len(self._held), tuple(self._held)),
+                "hold": self._hold,
                 "finish": self._finish,
             },
             self._hello,
@@ -233,6 +234,11 @@ class Keeper:
         self._execs.resize(
             str(request.fields["exec_id"]), int(request.fields["rows"]), int(request.fields["columns"])
         )
+
+    def _hold(self, request: Request) -> None:
+        if self._leaving:
+            raise Conflict(f"container {self._container_id[:12]} has ended")
+        self._held += [request.take(position) for position in range(len(request.descriptors))]
 
     def _follow_log(self, request: Request) -> None:
         self._following = bool(request.fields["on"])

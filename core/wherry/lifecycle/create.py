@@ -27,6 +27,7 @@ from wherry.lifecycle import (
     command,
     defaults,
     device_nodes,
+    networking,
     reach,
     security,
     sysctls,
@@ -42,7 +43,6 @@ from wherry.spec.container import (
     Config,
     Created,
     CreateRequest,
-    EndpointRequest,
     HealthConfig,
     HostConfig,
     LogConfig,
@@ -71,6 +71,7 @@ def create(house: House, request: CreateRequest, *, promised: Future[None] | Non
     host, warnings = with_defaults(house, request.host_config)
     config = _named(config, host, container_id)
     warnings += check(house, config, host)
+    networks = networking.named(house, host, request.networks)
     with Undo() as undo:
         name = house.containers.reserve(request.name, container_id)
         undo.add(house.containers.release, name, container_id)
@@ -92,7 +93,7 @@ def create(house: House, request: CreateRequest, *, promised: Future[None] | Non
             driver=house.storage.name,
             exec_driver=host.runtime or house.settings.exec_driver,
             log_driver=host.log_config.type,
-            networks=_networks(host, request.networks),
+            networks=networks,
             mounts=points,
         )
         directory = house.data_root / "containers" / container_id
@@ -105,6 +106,8 @@ def create(house: House, request: CreateRequest, *, promised: Future[None] | Non
         else:
             records.save(directory, record, host, synced=False)
             house.background.submit(_promise_later, directory, promised)
+        undo.add(house.networks.promises.drop, container_id)
+        house.networks.promises.keep(container_id, networks)
         house.containers.add(container)
         house.tell(container, "create")
         undo.keep()
@@ -331,16 +334,6 @@ def signal_number(text: str) -> int:
         elif name in signal.Signals.__members__:
             return int(signal.Signals[name])
     raise InvalidRequest(f"invalid signal: {text}")
-
-
-def _networks(host: HostConfig, requests: dict[str, EndpointRequest]) -> dict[str, EndpointRequest]:
-    mode = host.network_mode
-    if mode.startswith("container:"):
-        return {}
-    named = {("bridge" if name == "default" else name): request for name, request in requests.items()}
-    if mode not in named:
-        named = {mode: EndpointRequest(), **named}
-    return named
 
 
 def _place(house: House, request: CreateRequest) -> Place:

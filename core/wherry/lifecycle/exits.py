@@ -17,7 +17,7 @@ from wherry.container.container import Container, Run
 from wherry.container.state import Move
 from wherry.errors import NotFound, WherryError
 from wherry.house import House
-from wherry.lifecycle import execs, remove
+from wherry.lifecycle import execs, networking, remove
 from wherry.lifecycle.start import attempt
 from wherry.lifecycle.waiting import settle
 
@@ -108,6 +108,7 @@ def _finish(house: House, container: Container, run: Run) -> None:
     if oom:
         house.tell(container, "oom")
     house.tell(container, "die", exitCode=str(code))
+    networking.tell_all(house, "disconnect", run.connection)
     keeper, container.keeper = container.keeper, None
     if keeper is not None:
         keeper.finish()

@@ -15,8 +15,10 @@ from wherry.errors import Conflict, InvalidRequest
 from wherry.house import House
 from wherry.lifecycle.ports import parse
 from wherry.network import names
-from wherry.network.networks import Connection
+from wherry.network.connection import Connection
+from wherry.spec.network import Endpoint
 
+_LARGEST: Final = 1 << 20
 HOST_RESOLV_CONF: Final = Path("/etc/resolv.conf")
 
 
@@ -24,8 +26,9 @@ def write(path: Path, text: str) -> None:
     """Give a file this text without changing which file it is."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
-        os.pwrite(descriptor, text.encode(), 0)
-        os.ftruncate(descriptor, len(text.encode()))
+        content = text.encode(errors="surrogateescape")
+        os.pwrite(descriptor, content, 0)
+        os.ftruncate(descriptor, len(content))
         os.fchmod(descriptor, 0o644)
     finally:
         os.close(descriptor)
@@ -67,11 +70,38 @@ def write_names(house: House, container: Container, connection: Connection) -> N
     if connection.plan.kind == "host" and Path("/etc/hosts").exists():
         write(path, Path("/etc/hosts").read_text() + _extra_lines(house, container, connection))
         return
-    address = next((endpoint.ipv4 for _, endpoint in connection.endpoints if endpoint.ipv4), "")
-    write(
-        path,
-        names.hosts_file(address, config.hostname, config.domainname, _extra(house, container, connection)),
-    )
+    own = [line for _, endpoint in connection.endpoints for line in _own_lines(container, endpoint)]
+    write(path, names.hosts_file(_extra(house, container, connection), own))
+
+
+def add_own_names(house: House, container: Container, endpoint: Endpoint) -> None:
+    """A running container has an address more: its hosts file says so."""
+    path = container.directory / "hosts"
+    write(path, names.add_lines(_text(path), _own_lines(container, endpoint)))
+
+
+def drop_own_names(house: House, container: Container, endpoint: Endpoint) -> None:
+    """A running container has an address less."""
+    path = container.directory / "hosts"
+    text = before = _text(path)
+    for own, address in _own_lines(container, endpoint):
+        text = names.drop_lines(text, address, own.split()[-1])
+    if text != before:
+        write(path, text)
+
+
+def _own_lines(container: Container, endpoint: Endpoint) -> list[tuple[str, str]]:
+    config = container.record.config
+    if not config.hostname:
+        return []
+    own = names.own_names(config.hostname, config.domainname)
+    return [(own, address) for address in (endpoint.ipv4, endpoint.ipv6) if address]
+
+
+def _text(path: Path) -> str:
+    """A file that a container may have written: at most a megabyte of it, whatever it holds."""
+    with path.open("rb") as file:
+        return file.read(_LARGEST).decode(errors="surrogateescape")
 
 
 def _extra_lines(house: House, container: Container, connection: Connection) -> str:

@@ -63,6 +63,7 @@ def purge(house: House, container: Container, *, volumes: bool) -> None:
         settle(container, code, str(error))
         raise
     house.containers.drop(container)
+    house.networks.promises.drop(container.id)
     for exec_id in container.exec_ids:
         house.execs.pop(exec_id, None)
     house.tell(container, "destroy")

@@ -21,7 +21,7 @@ from wherry.container.container import Container, Run
 from wherry.container.state import Move
 from wherry.errors import WherryError
 from wherry.house import House
-from wherry.lifecycle import exits
+from wherry.lifecycle import exits, networking
 from wherry.lifecycle.remove import ASIDE, leftovers, purge
 from wherry.lifecycle.rootfs import storage_data
 
@@ -40,6 +40,7 @@ def load_records(house: House) -> None:
         try:
             record, host_config = records.load(path)
             house.containers.reserve(record.name, record.id)
+            house.networks.promises.keep(record.id, record.networks)
             house.containers.add(Container(path, record, host_config, storage_data(house, record.id)))
         except (ValueError, WherryError) as error:
             aside = path.with_name(DAMAGED + path.name)
@@ -61,7 +62,8 @@ def restore(house: House) -> None:
                     live.append(run.connection)
             elif run is not None or container.state.status in ("running", "paused", "restarting", "removing"):
                 ended.append((container, run))
-    for mended in house.networks.setup(live):
+    gone = [run.connection for _, run in ended if run is not None and run.connection is not None]
+    for mended in house.networks.setup(live, gone):
         log.info("network: %s", mended)
     for container, run in ended:
         _rest(house, container, run)
@@ -121,6 +123,7 @@ def _rest(house: House, container: Container, run: Run | None) -> None:
     )
     container.save(synced=False)
     house.tell(container, "die", exitCode=str(container.state.exit_code))
+    networking.tell_all(house, "disconnect", run.connection if run is not None else None)
     if container.host_config.auto_remove:
         with container.operation("remove"):
             purge(house, container, volumes=True)

@@ -25,18 +25,17 @@ from wherry.house import House
 from wherry.keeper.client import attached
 from wherry.keeper.protocol import Setup
 from wherry.lifecycle import command as commands
-from wherry.lifecycle import defaults, device_nodes, naming, rootfs, security, sysctls
+from wherry.lifecycle import defaults, device_nodes, naming, networking, rootfs, security, sysctls
 from wherry.lifecycle.descriptors import Descriptors
 from wherry.lifecycle.limits import honoured
 from wherry.lifecycle.mounting import in_order, mount_of, tmpfs_mounts
-from wherry.lifecycle.ports import wished
 from wherry.lifecycle.remove import purge
 from wherry.lifecycle.usual import usual_of
 from wherry.lifecycle.waiting import settle
 from wherry.linux import mounts, paths
 from wherry.logs.cache import copy_context, driver_context
 from wherry.logs.options import delivery
-from wherry.network.networks import Connection, ConnectRequest
+from wherry.network.connection import Connection
 from wherry.spec.command import Command, Mount, Namespace, Namespaces
 from wherry.spec.log import LogContext
 from wherry.state import atomic
@@ -159,10 +158,9 @@ def root(begun: Start, undo: Undo) -> None:
 def network(begun: Start, undo: Undo) -> None:
     """Sandbox, endpoints, published ports: reference `initializeNetworking`, `AllocateNetwork`."""
     house, container = begun.house, begun.container
-    config, host = container.record.config, container.host_config
-    mode = "none" if config.network_disabled else host.network_mode
+    config, mode = container.record.config, container.host_config.network_mode
     owner = None
-    if mode.startswith("container:"):
+    if mode.startswith("container:") and not config.network_disabled:
         peer = house.containers.get(mode.partition(":")[2])
         if not peer.running or peer.run is None or peer.run.connection is None:
             raise Conflict(f"cannot join network of a non running container: {peer.id}")
@@ -173,19 +171,10 @@ def network(begun: Start, undo: Undo) -> None:
                 config, hostname=peer.record.config.hostname, domainname=peer.record.config.domainname
             ),
         )
-    connection = house.networks.connect(
-        ConnectRequest(
-            container_id=container.id,
-            name=container.name,
-            hostname=config.hostname,
-            mode=mode,
-            endpoints=container.record.networks,
-            mac=config.mac_address or "",
-            ports=wished(config, host),
-            owner=owner,
-        )
-    )
+    connection = house.networks.connect(networking.request(house, container, owner))
     undo.add(house.networks.release, connection)
+    undo.add(networking.tell_all, house, "disconnect", connection)
+    networking.tell_all(house, "connect", connection)
     begun.connection = connection
     # Owned by the start from here on: a failure closes them, the keeper holds its own copies.
     begun.sockets = tuple(begun.descriptors.add(number) for number in connection.sockets)

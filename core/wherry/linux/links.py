@@ -30,7 +30,7 @@ from wherry.linux.netlink import (
 
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
-_NEWROUTE, _GETROUTE = 24, 26
+_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _DELNEIGH: Final = 29
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
@@ -46,6 +46,7 @@ _ADDRESS: Final = struct.Struct("=BBBBI")
 _ROUTE: Final = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR: Final = struct.Struct("=BxxxiHBB")
 
+FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 NAME_MAX: Final = 15
 """Longest name of an interface: IFNAMSIZ less its final zero."""
 
@@ -83,7 +84,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route of the main table. `destination` in CIDR form, `0.0.0.0/0` for the default route."""
+    """A route of the main table. `destination` in CIDR form, `0.0.0.0/0` or `::/0` for the default route."""
 
     destination: str
     gateway: str
@@ -289,6 +290,20 @@ def routes(nl: Netlink, family: int = socket.AF_INET) -> list[Route]:
             )
         )
     return found
+
+
+def delete_default_routes(nl: Netlink, family: int) -> None:
+    """Leave no way out; none is success."""
+    length = 4 if family == socket.AF_INET else 16
+    for _ in range(16):  # there may be several, of different metrics
+        try:
+            nl.request(
+                _DELROUTE, _ROUTE.pack(family, 0, 0, 0, 254, 0, 255, 0, 0) + attribute(1, bytes(length))
+            )
+        except OSError as error:
+            if error.errno not in (errno.ESRCH, errno.ENOENT):
+                raise
+            return
 
 
 def forget_neighbour(nl: Netlink, index: int, address: str) -> None:

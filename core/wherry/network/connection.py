@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from wherry.network.gateways import Version, address, ranked
+from wherry.network.pools import Pool
 from wherry.network.ports import PortWish
 from wherry.spec.container import EndpointRequest
 from wherry.spec.network import Endpoint, Network, PortBinding, Sandbox, SandboxPlan
@@ -21,6 +23,14 @@ class NetworkSettings:
     """The bridge's address with its prefix length."""
     fixed_cidr: str = ""
     """The part of the bridge's range that containers get addresses of."""
+    default_gateway: str = ""
+    """Where containers of the default network find the way out, if that is not the bridge."""
+    ipv6: bool = False
+    """Whether the default network has IPv6."""
+    bip6: str = ""
+    fixed_cidr_v6: str = ""
+    """Its IPv6 range; empty: one of this engine's own (unique local)."""
+    default_gateway_v6: str = ""
     mtu: int = 0
     """0: that of the way out, at most 1500."""
     icc: bool = True
@@ -31,7 +41,8 @@ class NetworkSettings:
     firewall: str = "auto"
     default_address: str = ""
     """Where a port is published if it is not said; empty: every address of the host."""
-    pools: tuple[str, ...] = ()
+    pools: tuple[Pool, ...] = ()
+    """What networks get their ranges of; empty: the usual ones. Of each IP version on its own."""
     ready: int = 3
     """How many sandboxes are made ahead."""
 
@@ -46,6 +57,7 @@ class ConnectRequest:
     mode: str = "bridge"
     endpoints: Mapping[str, EndpointRequest] = field(default_factory=dict)
     mac: str = ""
+    """Of the first network, if nothing is said there."""
     ports: tuple[PortWish, ...] = ()
     owner: Connection | None = None
     """For `container:X`: the connection of X, which the engine looked up."""
@@ -61,6 +73,7 @@ class Connection:
     sandbox: Sandbox | None = None
     """None: the host's network namespace."""
     endpoints: tuple[tuple[Network, Endpoint], ...] = ()
+    """In the order of the container's record, which is that of its interfaces' numbers."""
     ports: tuple[PortBinding, ...] = ()
     shares: Connection | None = None
     """For a shared sandbox: the connection it belongs to."""
@@ -76,7 +89,17 @@ class Connection:
         holding.__dict__["_sockets"] = tuple(sockets)
         return holding
 
-    @property
-    def published(self) -> Endpoint | None:
-        """The endpoint that the ports lead to."""
-        return next((endpoint for _, endpoint in self.endpoints if endpoint.ports), None)
+    def place(self, network_id: str) -> tuple[Network, Endpoint] | None:
+        """The endpoint in a network, if there is one."""
+        return next((place for place in self.endpoints if place[0].id == network_id), None)
+
+    def published(self, version: Version) -> Endpoint | None:
+        """The endpoint that the ports lead to, for one IP version."""
+        return next(
+            (e for network, e in ranked(self.endpoints) if publishable(network) and address(e, version)), None
+        )
+
+
+def publishable(network: Network) -> bool:
+    """Whether ports can lead into a network: it has ranges behind an interface of the host, and is not internal."""
+    return bool(network.interface and network.subnets) and not network.internal

@@ -4,25 +4,23 @@
     release   the way back; what the kernel clears up by itself, or slowly, is left to a thread behind
 
 A sandbox outlives its container while another container shares it: the connection *lingers*, and the container that is
-started again gets it back.
+started again gets it back. Entering and leaving single networks meanwhile is `membership`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable, WherryError
-from wherry.network import records
-from wherry.network.connection import Connection, ConnectRequest
-from wherry.network.conntrack import Flows
-from wherry.network.firewall.firewall import Firewall
-from wherry.network.firewall.model import Publication
+from wherry.network import endpoints, records
+from wherry.network.connection import Connection, ConnectRequest, publishable
+from wherry.network.gateways import ranked
+from wherry.network.lingering import Lingering
 from wherry.network.places import Places, known
-from wherry.network.ports import Owner, Ports
+from wherry.network.publishing import Publishing
 from wherry.network.sandboxes import Sandboxes
 from wherry.network.wiring import Wiring
 from wherry.plugins import Driver
@@ -49,29 +47,28 @@ class Connections:
         *,
         driver: Callable[[str], Driver],
         places: Places,
+        lingering: Lingering,
         sandboxes: Sandboxes,
         wiring: Wiring,
-        ports: Ports,
-        firewall: Firewall,
-        flows: Flows,
+        publishing: Publishing,
         log: Log,
     ) -> None:
         self._driver = driver
         self._places = places
+        self._lingering = lingering
         self._sandboxes = sandboxes
         self._wiring = wiring
-        self._ports = ports
-        self._firewall = firewall
-        self._flows = flows
+        self._publishing = publishing
         self._log = log
         self._held: dict[str, _Held] = {}
         self.broken: dict[str, str] = {}
         """Network id → why nobody can be connected to it."""
         self._lock = threading.Lock()
 
-    def adopt(self, live: Iterable[Connection]) -> None:
+    def adopt(self, live: Sequence[Connection], gone: Iterable[Connection] = ()) -> None:
         """Enter what living containers have: addresses, ports, and who shares whose sandbox."""
         connections = {c.container_id: c for c in live if c.plan.kind == "own"}
+        ended = {c.container_id: c for c in gone if c.plan.kind == "own"}
         self._held = {name: _Held(connection) for name, connection in connections.items()}
         for sharer in live:
             if (
@@ -81,15 +78,14 @@ class Connections:
             ):
                 owner = self._held.get(sharer.plan.owner)
                 if owner is None:
-                    owner = self._held[sharer.plan.owner] = _Held(sharer.shares, lingers=True)
+                    name = sharer.plan.owner
+                    last = ended.get(name) or self._lingering.get(name) or sharer.shares
+                    owner = self._held[name] = _Held(last, lingers=True)
                 owner.sharers.add(sharer.container_id)
         for held in self._held.values():
-            connection = held.connection
-            for network, endpoint in connection.endpoints:
+            for network, endpoint in held.connection.endpoints:
                 self._wiring.hold(network, endpoint)
-            self._ports.adopt(
-                Owner(container_id=connection.container_id, name=connection.name), connection.ports
-            )
+            self._publishing.adopt(held.connection)
 
     def joined(self) -> list[tuple[Sandbox, Network, Endpoint]]:
         """Every endpoint that lives, with its sandbox."""
@@ -97,16 +93,23 @@ class Connections:
             (held.connection.sandbox, known(self._places, network.id) or network, endpoint)
             for held in self._held.values()
             if held.connection.sandbox is not None
-            for network, endpoint in held.connection.endpoints
+            for network, endpoint in ranked(held.connection.endpoints)
         ]
 
-    def publications(self) -> list[Publication]:
-        """Every port that is published."""
-        return [p for held in self._held.values() for p in _publications(held.connection)]
+    def all(self) -> list[Connection]:
+        """Every connection in force, those that linger too."""
+        with self._lock:
+            return [held.connection for held in self._held.values()]
 
     def sandboxes(self) -> set[str]:
         """Ids of the sandboxes in use."""
         return {held.connection.sandbox.id for held in self._held.values() if held.connection.sandbox}
+
+    def sharers(self, container_id: str) -> set[str]:
+        """Ids of the containers that are in this one's sandbox with it."""
+        with self._lock:
+            held = self._held.get(container_id)
+            return set(held.sharers) if held is not None else set()
 
     def connect(self, request: ConnectRequest) -> Connection:
         """Connect a container that is about to start; on an error nothing is left behind.
@@ -139,38 +142,42 @@ class Connections:
                     return  # released before; this is what came after
                 if held.sharers:
                     held.lingers = True
+                    self._lingering.put(connection)
                     return
                 del self._held[connection.container_id]
         self._tear_down(connection)
+
+    def replace(self, old: Connection, new: Connection) -> None:
+        """A connection in force has become another. Conflict if `old` is not in force any more."""
+        with self._lock:
+            held = self._held.get(old.container_id)
+            if held is None or held.connection != old:
+                raise Conflict(f"container {old.container_id[:12]} is not connected any more")
+            held.connection = new
+
+    def refuse_broken(self, network: Network) -> None:
+        """Unavailable if nobody can be connected to this network, with the reason."""
+        if network.id in self.broken:
+            raise Unavailable(f"network {network.name} cannot be used: {self.broken[network.id]}")
 
     def _connect(self, request: ConnectRequest, plan: SandboxPlan, network: Network | None) -> Connection:
         wanted = self._wanted_endpoints(request, network)
         lingering = self._take_up(request.container_id, [place for place, _ in wanted])
         if lingering is not None:
             return self._publish_again(request, lingering)
-        usable = [place for place, _ in wanted if place.subnets and not place.internal]
         with Undo() as undo:
-            bindings: tuple[PortBinding, ...] = ()
-            descriptors: list[int] = []
-            if usable and request.ports:
-                bindings, descriptors = self._claim(request, undo)
-            endpoints = []
-            for index, (place, asked) in enumerate(wanted):
-                endpoint = self._wiring.allocate(
-                    request.container_id,
-                    place,
-                    asked,
-                    interface=f"eth{index}",
-                    mac=request.mac if index == 0 else "",
-                    ports=bindings if usable and place is usable[0] else (),
-                )
+            bindings, descriptors = self._claim(
+                request, [(n, asked.gw_priority) for n, asked in wanted], undo
+            )
+            made: list[tuple[Network, Endpoint]] = []
+            for place, asked in wanted:
+                wish = endpoints.wish(request, place, asked, [endpoint.interface for _, endpoint in made])
+                endpoint = self._wiring.allocate(place, wish)
                 undo.add(self._wiring.forget, place, endpoint)
-                endpoints.append((place, endpoint))
+                made.append((place, endpoint))
             sandbox = self._sandboxes.make(request.container_id)
             undo.add(self._sandboxes.remove, sandbox)
-            requests = [asked for _, asked in wanted]
-            for index in sorted(range(len(endpoints)), key=lambda i: (-requests[i].gw_priority, i)):
-                place, endpoint = endpoints[index]
+            for place, endpoint in ranked(made):
                 if place.subnets:
                     undo.add(self._wiring.leave_now, sandbox, place, endpoint)
                     self._wiring.join(sandbox, place, endpoint)
@@ -179,10 +186,10 @@ class Connections:
                 name=request.name,
                 plan=plan,
                 sandbox=sandbox,
-                endpoints=tuple(endpoints),
+                endpoints=tuple(made),
                 ports=bindings,
             )
-            self._publish(connection, undo)
+            self._publishing.publish(connection, undo)
             with self._lock:
                 self._held[request.container_id] = _Held(connection)
             undo.keep()
@@ -199,27 +206,20 @@ class Connections:
         if network is not None and network.id not in wanted:
             wanted = {network.id: (network, EndpointRequest()), **wanted}
         for place, _ in wanted.values():
-            if place.id in self.broken:
-                raise Unavailable(f"network {place.name} cannot be used: {self.broken[place.id]}")
+            self.refuse_broken(place)
         return list(wanted.values())
 
-    def _claim(self, request: ConnectRequest, undo: Undo) -> tuple[tuple[PortBinding, ...], list[int]]:
-        if not self._firewall.active:
-            raise Unavailable("ports cannot be published: the daemon was started with iptables=false")
-        owner = Owner(container_id=request.container_id, name=request.name)
-        bindings, sockets = self._ports.claim(owner, request.ports)
-        undo.add(self._ports.release, bindings)
-        descriptors = [held.detach() for held in sockets]
-        for descriptor in descriptors:
-            undo.add(os.close, descriptor)
-        return bindings, descriptors
-
-    def _publish(self, connection: Connection, undo: Undo) -> None:
-        publications = _publications(connection)
-        if publications:
-            undo.add(self._firewall.withdraw, publications)
-            self._firewall.publish(publications)
-            self._flows.forget_soon(connection.ports)
+    def _claim(
+        self, request: ConnectRequest, networks: Sequence[tuple[Network, int]], undo: Undo
+    ) -> tuple[tuple[PortBinding, ...], list[int]]:
+        """The ports that a container wishes, if one of its networks (with their priorities) can have them."""
+        able = [(network, priority) for network, priority in networks if publishable(network)]
+        if not able:
+            return (), []
+        network, _ = max(able, key=lambda each: each[1])
+        return self._publishing.claim(
+            request.container_id, request.name, request.ports, endpoints.binding(network), undo
+        )
 
     def _share(self, request: ConnectRequest, plan: SandboxPlan) -> Connection:
         owner = request.owner
@@ -268,33 +268,26 @@ class Connections:
         return None
 
     def _publish_again(self, request: ConnectRequest, old: Connection) -> Connection:
-        self._unpublish(old)
+        self._publishing.unpublish(old)
         with Undo() as undo:
-            bindings, descriptors = self._claim(request, undo) if request.ports else ((), [])
-            endpoints = tuple(
-                (network, dataclasses.replace(endpoint, ports=bindings if endpoint.ports else ()))
-                for network, endpoint in old.endpoints
+            bindings, descriptors = self._claim(
+                request, [(n, e.gateway_priority) for n, e in old.endpoints], undo
             )
-            connection = dataclasses.replace(old, name=request.name, endpoints=endpoints, ports=bindings)
-            self._publish(connection, undo)
+            connection = dataclasses.replace(old, name=request.name, ports=bindings)
+            self._publishing.publish(connection, undo)
             with self._lock:
                 held = self._held[request.container_id]
                 held.connection, held.lingers = connection, False
+            self._lingering.drop(request.container_id)
             undo.keep()
         return connection.holding(descriptors)
-
-    def _unpublish(self, connection: Connection) -> None:
-        publications = _publications(connection)
-        if publications:
-            self._firewall.withdraw(publications)
-            self._flows.forget_soon(connection.ports)
-        self._ports.release(connection.ports)
 
     def _tear_down(self, connection: Connection) -> None:
         """Every part is tried, whatever became of the others."""
         sandbox = connection.sandbox
+        self._lingering.drop(connection.container_id)
         try:
-            self._unpublish(connection)
+            self._publishing.unpublish(connection)
         except (WherryError, OSError) as error:
             self._log.warning(f"unpublishing ports: {error}", container=connection.container_id)
         if sandbox is None:
@@ -321,22 +314,6 @@ class Connections:
         except NotFound:
             raise InvalidRequest(f"invalid network mode: {mode}") from None
         return None, driver.call("sandbox", argument=argument)
-
-
-def _publications(connection: Connection) -> list[Publication]:
-    endpoint = connection.published
-    if endpoint is None or not endpoint.ipv4:
-        return []
-    return [
-        Publication(
-            protocol=port.protocol,
-            host_address=port.host_address,
-            host_port=port.host_port,
-            address=endpoint.ipv4,
-            container_port=port.container_port,
-        )
-        for port in connection.ports
-    ]
 
 
 def _placeholder(request: ConnectRequest, network: Network) -> Endpoint:

@@ -23,14 +23,31 @@ DEFAULT_SERVERS_IPV6: Final = ("2001:4860:4860::8888", "2001:4860:4860::8844")
 _LOCAL: Final = re.compile(r"127(\.\d{1,3}){3}|::1|localhost")
 
 
-def hosts_file(address: str, hostname: str, domainname: str, extra: Sequence[tuple[str, str]] = ()) -> str:
-    """Docker's lines; `extra` (names, address) of links and --add-host; the container's own name if it has an address."""
-    lines = [f"{number}\t{names}" for number, names in _DEFAULT_LINES]
-    lines += [f"{number}\t{names}" for names, number in extra]
-    if address and hostname:
-        own = f"{hostname}.{domainname} {hostname}" if domainname else hostname
-        lines.append(f"{address}\t{own}")
-    return "\n".join(lines) + "\n"
+def hosts_file(extra: Sequence[tuple[str, str]] = (), own: Sequence[tuple[str, str]] = ()) -> str:
+    """Docker's lines; `extra` (names, address) of links and --add-host; `own`: the container's in its networks."""
+    lines = [(names, number) for number, names in _DEFAULT_LINES]
+    return add_lines("", [*lines, *extra, *own])
+
+
+def own_names(hostname: str, domainname: str) -> str:
+    """What a container is called, as a hosts file has it."""
+    return f"{hostname}.{domainname} {hostname}" if domainname else hostname
+
+
+def add_lines(text: str, lines: Sequence[tuple[str, str]]) -> str:
+    """A hosts file with lines (names, address) more; what somebody else wrote stays as it is."""
+    whole = text if not text or text.endswith("\n") else text + "\n"
+    return whole + "".join(f"{address}\t{names}\n" for names, address in lines)
+
+
+def drop_lines(text: str, address: str, name: str) -> str:
+    """A hosts file without the lines that give this address to this name; others stay as they are."""
+    kept = []
+    for line in text.splitlines(keepends=True):
+        words = line.partition("#")[0].split()
+        if not (words and words[0] == address and name in words[1:]):
+            kept.append(line)
+    return "".join(kept)
 
 
 def resolv_conf(

@@ -12,15 +12,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from wherry.errors import WherryError
+from wherry.errors import ConfigurationError, NotFound, WherryError
 from wherry.network import host
 from wherry.network.connection import Connection, ConnectRequest, NetworkSettings
 from wherry.network.connections import Connections
 from wherry.network.conntrack import Flows
 from wherry.network.firewall.firewall import Firewall, choose
 from wherry.network.firewall.watch import Watch
+from wherry.network.lingering import Lingering
+from wherry.network.membership import Membership
 from wherry.network.places import Places, refuse_members, refuse_predefined
 from wherry.network.ports import Ports, PortWish
+from wherry.network.promises import Promises
+from wherry.network.publishing import Publishing, publications
 from wherry.network.sandboxes import Sandboxes
 from wherry.network.wiring import Wiring
 from wherry.plugins import Driver
@@ -50,41 +54,47 @@ class Networks:
         self._driver = driver
         self._settings = settings
         self._log = log
-        self._places = Places(root, settings, log)
+        self.promises = Promises()
+        self._places = Places(root, settings, engine_id, log)
         self._sandboxes = Sandboxes(exec_root / "sandboxes", log, ready=settings.ready)
-        self._wiring = Wiring(driver, log)
+        self._wiring = Wiring(driver, log, self.promises.promised)
         self._ports = Ports(settings.default_address)
         self._firewall = Firewall()
         self._flows = Flows(log)
+        self._publishing = Publishing(self._ports, self._firewall, self._flows)
         self._connections = Connections(
             driver=driver,
             places=self._places,
+            lingering=Lingering(exec_root / "lingering", log),
             sandboxes=self._sandboxes,
             wiring=self._wiring,
-            ports=self._ports,
-            firewall=self._firewall,
-            flows=self._flows,
+            publishing=self._publishing,
             log=log,
         )
+        self._membership = Membership(self._connections, self._wiring, self._publishing)
         self._watch: Watch | None = None
         self._lock = threading.Lock()
 
     # ---- The engine's life
 
-    def setup(self, live: Sequence[Connection]) -> builtins.list[str]:
+    def setup(self, live: Sequence[Connection], gone: Sequence[Connection] = ()) -> builtins.list[str]:
         """Make the kernel fit the connections that live and the networks recorded; answers what was mended.
+
+        `gone`: those of containers that ended since they were last seen, which are still to be released.
 
         Nothing that is on disk, and no driver, can make it fail: a network that cannot be set up is refused by name
         when somebody wants to connect to it.
         """
         mended = self._places.load(network.id for c in live for network, _ in c.endpoints)
-        self._connections.adopt(live)
+        self._connections.adopt(live, gone)
         mended += self._restore()
         mended += self._raise_firewall()
         mended += self._remove_strays()
         self._sandboxes.start()
         self._wiring.start()
         self._flows.start()
+        for sentence in self._places.shadows():
+            self._log.warning(f"{sentence}: one of the two cannot be reached from here")
         if self._firewall.active:
             self._watch = Watch(self._look_after_firewall, told=self._firewall.name == "nftables")
         return mended
@@ -138,8 +148,8 @@ class Networks:
         Forbidden for a predefined name, Conflict for one that exists or a range that is in use, InvalidRequest.
         """
         with self._lock:
-            planned = self._places.plan(network, self._engine_id)
-            driver = self._driver(planned.driver)
+            driver = self._known_driver(network.driver or "bridge")
+            planned = self._places.plan(network)
             with Undo() as undo:
                 undo.add(self._places.drop, planned)
                 self._places.put(planned)
@@ -183,6 +193,29 @@ class Networks:
         """Undo `connect`; already released is success. Quick: the slow parts happen behind."""
         self._connections.release(connection)
 
+    def enter(
+        self, connection: Connection, network: Network, asked: EndpointRequest, request: ConnectRequest
+    ) -> Connection:
+        """Connect a running container to one network more; on an error nothing has changed.
+
+        The answer's `sockets` are the caller's to hand to the keeper and to close.
+        """
+        return self._membership.enter(connection, network, asked, request)
+
+    def leave(self, connection: Connection, network: Network) -> Connection:
+        """Disconnect a running container from a network. NotFound if it is not in it."""
+        return self._membership.leave(connection, network)
+
+    def sharers(self, container_id: str) -> set[str]:
+        """Ids of the containers that are in this one's sandbox with it."""
+        return self._connections.sharers(container_id)
+
+    def _known_driver(self, name: str) -> Driver:
+        try:
+            return self._driver(name)
+        except (NotFound, ConfigurationError) as error:
+            raise NotFound("network driver", name, f"could not find plugin {name}: {error}") from error
+
     def _look_after_firewall(self) -> None:
         try:
             if self._firewall.mend():
@@ -214,7 +247,8 @@ class Networks:
             writer = choose(self._engine_id, self._settings.firewall) if self._settings.iptables else None
             self._firewall.use(writer)
             zones = [zone for network in networks for zone in host.zones(network)]
-            if self._firewall.set(zones, self._connections.publications()):
+            wanted = [p for connection in self._connections.all() for p in publications(connection)]
+            if self._firewall.set(zones, wanted):
                 mended.append(f"the firewall's rules ({self._firewall.name})")
         except (WherryError, OSError) as error:
             self._log.error(f"the firewall cannot be set up: {error}")

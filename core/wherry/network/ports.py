@@ -60,10 +60,11 @@ class Ports:
         self._cursor = EPHEMERAL[0]
 
     def claim(
-        self, owner: Owner, wishes: Iterable[PortWish]
+        self, owner: Owner, wishes: Iterable[PortWish], default: str = ""
     ) -> tuple[tuple[PortBinding, ...], tuple[socket.socket, ...]]:
         """All wishes, or none: what they became, and the sockets that hold it (the caller's to hand on or to close).
 
+        `default`: the address of wishes that name none, if not the daemon's.
         Conflict, in Docker's words and naming the owner, if a port is taken.
         """
         bindings: list[PortBinding] = []
@@ -71,7 +72,7 @@ class Ports:
         with self._lock:
             try:
                 for wish in wishes:
-                    binding, held = self._claim_one(owner, wish)
+                    binding, held = self._claim_one(owner, wish, default)
                     bindings.append(binding)
                     sockets += held
             except BaseException:
@@ -103,8 +104,11 @@ class Ports:
 
     # ---- Under the lock
 
-    def _claim_one(self, owner: Owner, wish: PortWish) -> tuple[PortBinding, list[socket.socket]]:
-        address = wildcard(wish.host_address) if wish.host_address else self._default
+    def _claim_one(
+        self, owner: Owner, wish: PortWish, default: str
+    ) -> tuple[PortBinding, list[socket.socket]]:
+        said = wish.host_address or default
+        address = wildcard(said) if said else self._default
         protocol = _protocol(wish.protocol)
         if wish.first:
             candidates: Iterable[int] = range(wish.first, max(wish.first, wish.last) + 1)

@@ -14,18 +14,38 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from wherry.errors import Conflict, WherryError
-from wherry.linux.links import mac_bytes
+from wherry.errors import Conflict, InvalidRequest, WherryError
 from wherry.network.addresses import Addresses, AddressResting, mac_of
 from wherry.plugins import Driver
-from wherry.spec.container import EndpointRequest
-from wherry.spec.network import Endpoint, Joined, Network, PortBinding, Sandbox
+from wherry.spec.container import EndpointRequest, IPAMChoice
+from wherry.spec.network import Endpoint, Joined, Network, Sandbox
 from wherry.spec.services import Log
+from wherry.undo import Undo
 
 _RESTING_TIMEOUT: Final = 10.0
 _GONE_TIMEOUT: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a new endpoint shall be."""
+
+    container_id: str
+    request: EndpointRequest
+    interface: str
+    mac: str = ""
+    name: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    address: str
+    prefix: int
+    gateway: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +60,12 @@ class _Leaving:
 class Wiring:
     """The endpoints of an engine. Safe to share."""
 
-    def __init__(self, driver: Callable[[str], Driver], log: Log) -> None:
+    def __init__(
+        self, driver: Callable[[str], Driver], log: Log, promised: Callable[[str, str], bool] | None = None
+    ) -> None:
+        """`promised(network's name, address)` tells whether some container was promised an address."""
         self._driver = driver
+        self._promised = promised or (lambda network, address: False)
         self._log = log
         self._addresses: dict[tuple[str, str], Addresses] = {}  # (network id, subnet) → its addresses
         self._endpoints: dict[str, Endpoint] = {}
@@ -58,45 +82,32 @@ class Wiring:
 
     # ---- Endpoints
 
-    def allocate(
-        self,
-        container_id: str,
-        network: Network,
-        request: EndpointRequest,
-        *,
-        interface: str,
-        mac: str = "",
-        ports: tuple[PortBinding, ...] = (),
-    ) -> Endpoint:
-        """An endpoint with its address. Conflict if an address or MAC that was asked for is taken."""
-        wanted = request.ipam_config.ipv4_address if request.ipam_config else ""
-        mac = request.mac_address or mac
-        if mac:
-            mac = ":".join(f"{part:02x}" for part in mac_bytes(mac))
-        deadline = time.monotonic() + _RESTING_TIMEOUT
+    def allocate(self, network: Network, wish: Wish) -> Endpoint:
+        """An endpoint with its addresses. Conflict if an address or MAC that was asked for is taken."""
+        request = wish.request
+        asked = request.ipam_config or IPAMChoice()
         with self._changed:
             endpoint_id = self._new_id()
-            for other in self._endpoints.values():
-                if mac and other.network_id == network.id and other.mac == mac:
-                    raise Conflict(f"MAC address {mac} is already used in network {network.name}")
-            while True:
-                try:
-                    address, prefix, gateway = self._take(network, endpoint_id, wanted)
-                    break
-                except AddressResting:
-                    if not self._changed.wait(max(0.0, deadline - time.monotonic())):
-                        raise
+            if wish.mac:
+                self._refuse_mac(network, wish.mac)
+            ipv4, ipv6 = self._take_both(network, endpoint_id, asked)
             endpoint = Endpoint(
                 id=endpoint_id,
-                container_id=container_id,
+                container_id=wish.container_id,
                 network_id=network.id,
-                interface=interface,
-                mac=mac or (mac_of(address) if address else ""),
-                ipv4=address,
-                ipv4_prefix=prefix,
-                ipv4_gateway="" if network.internal else gateway,
-                aliases=tuple(request.aliases or ()),
-                ports=ports,
+                name=wish.name,
+                interface=wish.interface,
+                mac=wish.mac or self._mac(network, ipv4.address or ipv6.address),
+                ipv4=ipv4.address,
+                ipv4_prefix=ipv4.prefix,
+                ipv4_gateway="" if network.internal else ipv4.gateway,
+                ipv6=ipv6.address,
+                ipv6_prefix=ipv6.prefix,
+                ipv6_gateway="" if network.internal else ipv6.gateway,
+                link_local=tuple(asked.link_local_ips or ()),
+                aliases=wish.aliases,
+                gateway_priority=request.gw_priority,
+                options=request.driver_opts or {},
             )
             self._endpoints[endpoint_id] = endpoint
         return endpoint
@@ -105,18 +116,22 @@ class Wiring:
         """Enter an endpoint that lives already."""
         with self._changed:
             self._endpoints[endpoint.id] = endpoint
-            if endpoint.ipv4:
-                for addresses in self._of(network):
-                    addresses.hold(endpoint.ipv4, endpoint.id)
+            for addresses, address in self._addresses_of(network, endpoint):
+                addresses.hold(address, endpoint.id)
+
+    def change(self, endpoint: Endpoint) -> None:
+        """An endpoint that lives is described otherwise; its addresses are the same."""
+        with self._changed:
+            if endpoint.id in self._endpoints:
+                self._endpoints[endpoint.id] = endpoint
 
     def forget(self, network: Network, endpoint: Endpoint) -> None:
         """Give back an endpoint that nothing in the kernel has (any more)."""
         with self._changed:
             self._endpoints.pop(endpoint.id, None)
             self._interfaces.pop(endpoint.id, None)
-            if endpoint.ipv4:
-                for addresses in self._of(network):
-                    addresses.free(endpoint.ipv4)
+            for addresses, address in self._addresses_of(network, endpoint):
+                addresses.free(address)
             self._changed.notify_all()
 
     def join(self, sandbox: Sandbox, network: Network, endpoint: Endpoint) -> None:
@@ -131,9 +146,8 @@ class Wiring:
     def leave(self, sandbox: Sandbox, network: Network, endpoint: Endpoint) -> None:
         """Undo `join` and `allocate`, behind: quick, and already gone is success."""
         with self._changed:
-            for addresses in self._of(network):
-                if endpoint.ipv4:
-                    addresses.rest(endpoint.ipv4)
+            for addresses, address in self._addresses_of(network, endpoint):
+                addresses.rest(address)
             self._endpoints.pop(endpoint.id, None)
             interface = self._interfaces.pop(endpoint.id, "")
         self._leaving.put(_Leaving(sandbox, network, endpoint, interface, time.monotonic()))
@@ -151,7 +165,8 @@ class Wiring:
 
     def taken(self) -> list[str]:
         with self._changed:
-            return sorted(endpoint.ipv4 for endpoint in self._endpoints.values() if endpoint.ipv4)
+            held = self._endpoints.values()
+            return sorted(address for each in held for address in (each.ipv4, each.ipv6) if address)
 
     def close(self) -> None:
         """Finish what is left behind, without waiting for the kernel."""
@@ -162,26 +177,77 @@ class Wiring:
 
     # ---- Under the lock
 
-    def _take(self, network: Network, owner: str, wanted: str) -> tuple[str, int, str]:
-        pools = self._of(network)
-        if not pools:
-            return "", 0, ""
-        fitting = [pool for pool in pools if not wanted or pool.holds(wanted)] or pools[:1]
-        for pool in fitting[:-1]:
-            try:
-                return pool.take(owner, wanted), pool.cidr.prefixlen, pool.gateway
-            except Conflict:
+    def _take_both(self, network: Network, owner: str, asked: IPAMChoice) -> tuple[_Taken, _Taken]:
+        """An address of each IP version that the network has; waits for one that rests."""
+        deadline = time.monotonic() + _RESTING_TIMEOUT
+        while True:
+            with Undo() as undo:
+                try:
+                    ipv4 = self._take(network, owner, 4, asked.ipv4_address, undo)
+                    ipv6 = self._take(network, owner, 6, asked.ipv6_address, undo)
+                    undo.keep()
+                    return ipv4, ipv6
+                except AddressResting as error:
+                    resting = error
+            if not self._changed.wait(max(0.0, deadline - time.monotonic())):
+                raise resting
+
+    def _take(self, network: Network, owner: str, version: int, wanted: str, undo: Undo) -> _Taken:
+        pools = [pool for pool in self._of(network) if pool.cidr.version == version]
+        if wanted and not any(pool.holds(wanted) for pool in pools):
+            raise InvalidRequest(
+                f"invalid address {wanted}: it does not belong to any of this network's subnets "
+                f"({', '.join(str(pool.cidr) for pool in pools) or f'{network.name} has no IPv{version}'})"
+            )
+        error: Conflict | None = None
+        for pool in pools:
+            if wanted and not pool.holds(wanted):
                 continue
-        return fitting[-1].take(owner, wanted), fitting[-1].cidr.prefixlen, fitting[-1].gateway
+            try:
+                address = pool.take(owner, wanted)
+            except Conflict as full:
+                error = full if error is None or isinstance(full, AddressResting) else error
+                continue
+            undo.add(pool.free, address)
+            return _Taken(address, pool.cidr.prefixlen, pool.gateway)
+        if error is not None:
+            raise error
+        return _Taken("", 0, "")
 
     def _of(self, network: Network) -> list[Addresses]:
         found = []
         for subnet in network.subnets:
             key = (network.id, subnet.cidr)
             if key not in self._addresses:
-                self._addresses[key] = Addresses(network.name, subnet)
+                self._addresses[key] = Addresses(network.name, subnet, partial(self._promised, network.name))
             found.append(self._addresses[key])
         return found
+
+    def _addresses_of(self, network: Network, endpoint: Endpoint) -> list[tuple[Addresses, str]]:
+        return [
+            (addresses, address)
+            for addresses in self._of(network)
+            for address in (endpoint.ipv4, endpoint.ipv6)
+            if address and addresses.holds(address)
+        ]
+
+    def _refuse_mac(self, network: Network, mac: str) -> None:
+        for other in self._endpoints.values():
+            if other.network_id == network.id and other.mac == mac:
+                raise Conflict(
+                    f"MAC address {mac} is already used in network {network.name} by container "
+                    f"{other.name or other.container_id[:12]}"
+                )
+
+    def _mac(self, network: Network, address: str) -> str:
+        """The MAC that goes with an address, or one of no meaning if somebody was given that by name."""
+        if not address:
+            return ""
+        mac = mac_of(address)
+        used = {other.mac for other in self._endpoints.values() if other.network_id == network.id}
+        while mac in used:
+            mac = "02:42:" + ":".join(f"{part:02x}" for part in secrets.token_bytes(4))
+        return mac
 
     def _new_id(self) -> str:
         """The first five digits differ from every other's: drivers make the names of links of them."""

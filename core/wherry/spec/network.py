@@ -41,17 +41,26 @@ class SandboxPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subnet:
-    """An address range of a network, in CIDR form, with the gateway that the host side has."""
+    """An address range of a network, in CIDR form, with the gateway that the host side has. IPv4 or IPv6."""
 
     cidr: str
     gateway: str = ""
     range: str = ""
+    """The part that endpoints get addresses of, where they do not ask for one; empty: all of it."""
     auxiliary: Mapping[str, str] = field(default_factory=dict)
+    """Addresses that no endpoint gets, by what has them."""
+
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.cidr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A network as recorded. `interface` is the host's bridge or parent link for drivers that have one."""
+    """A network as recorded. `interface` is the host's bridge or parent link for drivers that have one.
+
+    `ipv6`: its endpoints have an IPv6 address, also if no range of `subnets` was asked for.
+    """
 
     id: str
     name: str
@@ -59,6 +68,7 @@ class Network:
     subnets: tuple[Subnet, ...] = ()
     interface: str = ""
     internal: bool = False
+    ipv4: bool = True
     ipv6: bool = False
     mtu: int = 1500
     icc: bool = True
@@ -89,12 +99,17 @@ class PortBinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A container's place in a network. Addresses without prefix length; empty where there is none."""
+    """A container's place in a network. Addresses without prefix length; empty where there is none.
+
+    A gateway is given where the network has one; by which of several endpoints a container's way out leads is the
+    core's choice, and the core's to set: the order of joining says it, the first that has a gateway wins.
+    """
 
     id: str
     container_id: str
     network_id: str
     name: str = ""
+    """The container's."""
     interface: str = "eth0"
     """What the link is called in the sandbox."""
     mac: str = ""
@@ -104,8 +119,13 @@ class Endpoint:
     ipv6: str = ""
     ipv6_prefix: int = 0
     ipv6_gateway: str = ""
+    link_local: tuple[str, ...] = ()
+    """Further addresses that were asked for, of link-local ranges."""
     aliases: tuple[str, ...] = ()
-    ports: tuple[PortBinding, ...] = ()
+    """What else the container is called in this network."""
+    gateway_priority: int = 0
+    options: Mapping[str, str] = field(default_factory=dict)
+    """What was said to the driver about this endpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from wherry_docker_api.answer import NO_CONTENT, OK, Answer, encode, json
 from wherry_docker_api.call import Call, Route
 from wherry_docker_api.decode import into, normal
 from wherry_docker_api.flow import download, first_done
-from wherry_docker_api.query import check_numbers, check_words
+from wherry_docker_api.query import check_numbers, check_words, settle_until
 from wherry_docker_api.render import container as render
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
@@ -254,7 +254,7 @@ async def update(call: Call) -> Answer:
 
 
 async def prune(call: Call) -> Answer:
-    filters = call.query.filters(_PRUNE_FILTERS)
+    filters = settle_until(call.query.filters(_PRUNE_FILTERS))
     removed, freed = await call.door.work(call.engine.prune_containers, filters)
     return json({"ContainersDeleted": removed or None, "SpaceReclaimed": freed})
 

@@ -13,11 +13,11 @@ from wherry.spec.frontend import Engine
 from wherry.spec.network import Network, Subnet
 from wherry_docker_api.answer import NO_CONTENT, OK, Answer, json
 from wherry_docker_api.call import Call, Route
-from wherry_docker_api.query import check_flag, check_words
+from wherry_docker_api.query import check_flag, check_words, settle_until
 from wherry_docker_api.render import network as render
 
 _FILTERS: Final = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
-_PRUNE_FILTERS: Final = frozenset({"label"})
+_PRUNE_FILTERS: Final = frozenset({"label", "label!", "until"})
 
 # Options that a bridge network has of docker, by the field that wherry has for them.
 _BRIDGE: Final = "com.docker.network.bridge"
@@ -85,8 +85,6 @@ def _network(body: CreateBody) -> Network:
         raise InvalidRequest("the network needs a name")
     if body.scope == "swarm" or body.ingress or body.config_only:
         raise Unsupported("networks of a swarm are not supported: this engine is not part of one")
-    if body.enable_ipv4 is False:
-        raise Unsupported("a network without IPv4 is not supported")
     ipam = body.ipam or IPAMBody()
     if ipam.driver not in ("", "default"):
         raise Unsupported(f'the address driver "{ipam.driver}" is not supported: there is only "default"')
@@ -106,6 +104,7 @@ def _network(body: CreateBody) -> Network:
         ),
         interface=options.get(f"{_BRIDGE}.name", ""),
         internal=body.internal,
+        ipv4=body.enable_ipv4 is not False,
         ipv6=bool(body.enable_ipv6),
         mtu=_mtu(options),
         icc=_flag(options, f"{_BRIDGE}.enable_icc"),
@@ -155,7 +154,8 @@ async def disconnect(call: Call) -> Answer:
 
 
 async def prune(call: Call) -> Answer:
-    filters: dict[str, Sequence[str]] = {**call.query.filters(_PRUNE_FILTERS), "type": ["custom"]}
+    given = settle_until(call.query.filters(_PRUNE_FILTERS))
+    filters: dict[str, Sequence[str]] = {**given, "type": ["custom"]}
     deleted = await call.door.work(_prune, call.engine, filters)
     return json({"NetworksDeleted": deleted or None})
 

@@ -6,6 +6,7 @@ Source: moby `httputils/form.go`, `api/types/filters/parse.go`, `api/types/time/
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Collection, Sequence
 from typing import Final
 from urllib.parse import parse_qsl
@@ -13,10 +14,13 @@ from urllib.parse import parse_qsl
 from wherry.errors import InvalidRequest
 from wherry.spec.frontend import Filters
 from wherry_docker_api.decode import document
+from wherry_docker_api.words import seconds
 
 FIELDS_LIMIT: Final = 1000
 _FALSE: Final = frozenset({"", "0", "no", "false", "none"})
 _TIME: Final = re.compile(r"([0-9]{1,11})(?:\.([0-9]{1,9})[0-9]*)?", re.ASCII)
+_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(h|ms|us|ns|m|s)", re.ASCII)
+_UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 
 
@@ -113,6 +117,25 @@ def check_words(filters: Filters, name: str, valid: Sequence[str]) -> None:
     for value in filters.get(name, ()):
         if value not in valid:
             raise InvalidRequest(f"invalid filter '{name}={value}': it must be one of {', '.join(valid)}")
+
+
+def settle_until(filters: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The filters with `until` in seconds since the epoch; it may be a time, or a duration ago (`24h`)."""
+    if "until" in filters:
+        filters["until"] = [str(_moment(text)) for text in filters["until"]]
+    return filters
+
+
+def _moment(text: str) -> float:
+    if _TIME.fullmatch(text):
+        return float(text)
+    parts = _DURATION.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        return time.time() - sum(float(number) * _UNITS[unit] for number, unit in parts)
+    for form in (text, f"{text}Z", f"{text}:00Z", f"{text}T00:00:00Z"):  # without a zone: UTC
+        if found := seconds(form):
+            return found
+    raise InvalidRequest(f"invalid filter 'until={text}': it must be a time, or a duration like 24h")
 
 
 def check_flag(filters: Filters, name: str) -> None:

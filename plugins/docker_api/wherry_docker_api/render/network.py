@@ -18,7 +18,7 @@ def inspect(view: NetworkView, *, members: bool) -> dict[str, Any]:
         "Created": network.created or ZERO_TIME,
         "Scope": "local",
         "Driver": network.driver,
-        "EnableIPv4": True,
+        "EnableIPv4": network.ipv4,
         "EnableIPv6": network.ipv6,
         "IPAM": {
             "Driver": "default",

@@ -1,0 +1,85 @@
+"""Entering and leaving networks while a container runs: `network connect` and `disconnect`.
+
+enter   address taken ─▶ driver.join ─▶ ports moved ─▶ way out chosen anew ─▶ the connection replaced
+leave   ports moved ─▶ driver.leave ─▶ way out chosen anew ─▶ the connection replaced
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from wherry.errors import Conflict, Forbidden, NotFound
+from wherry.network import endpoints, gateways
+from wherry.network.connection import Connection, ConnectRequest, publishable
+from wherry.network.connections import Connections
+from wherry.network.publishing import Publishing
+from wherry.network.wiring import Wiring
+from wherry.spec.container import EndpointRequest
+from wherry.spec.network import Network
+from wherry.undo import Undo
+
+
+class Membership:
+    """The networks that running containers enter and leave. Safe to share; calls about one container do not overlap."""
+
+    def __init__(self, connections: Connections, wiring: Wiring, publishing: Publishing) -> None:
+        self._connections = connections
+        self._wiring = wiring
+        self._publishing = publishing
+
+    def enter(
+        self, old: Connection, network: Network, asked: EndpointRequest, request: ConnectRequest
+    ) -> Connection:
+        """A container's connection with one network more. On an error nothing has changed.
+
+        Ports are claimed if this is the first network that can have them: `sockets` of the answer are the caller's, to
+        hand to the keeper and to close. Forbidden if the container is in the network.
+        """
+        sandbox = old.sandbox
+        if old.plan.kind != "own" or sandbox is None:
+            raise Conflict(
+                "container sharing network namespace with another container or host cannot be connected to any "
+                "other network"
+            )
+        if old.place(network.id) is not None:
+            raise Forbidden(f"endpoint with name {request.name} already exists in network {network.name}")
+        self._connections.refuse_broken(network)
+        with Undo() as undo:
+            interfaces = [endpoint.interface for _, endpoint in old.endpoints]
+            endpoint = self._wiring.allocate(network, endpoints.wish(request, network, asked, interfaces))
+            undo.add(self._wiring.forget, network, endpoint)
+            if network.subnets:
+                undo.add(self._wiring.leave_now, sandbox, network, endpoint)
+                self._wiring.join(sandbox, network, endpoint)
+            bindings, descriptors = old.ports, list[int]()
+            if not bindings and publishable(network):
+                bindings, descriptors = self._publishing.claim(
+                    request.container_id, request.name, request.ports, endpoints.binding(network), undo
+                )
+            new = dataclasses.replace(old, endpoints=(*old.endpoints, (network, endpoint)), ports=bindings)
+            self._publishing.move(old, new, undo)
+            undo.add(gateways.set_routes, sandbox, old.endpoints)
+            gateways.set_routes(sandbox, new.endpoints)
+            self._connections.replace(old, new)
+            undo.keep()
+        return new.holding(descriptors)
+
+    def leave(self, old: Connection, network: Network) -> Connection:
+        """A container's connection with one network less. NotFound if it is not in that network."""
+        place = old.place(network.id)
+        if place is None or old.sandbox is None:
+            raise NotFound(
+                "network",
+                network.name,
+                f"container {old.container_id} is not connected to network {network.name}",
+            )
+        new = dataclasses.replace(
+            old, endpoints=tuple(other for other in old.endpoints if other is not place)
+        )
+        with Undo() as undo:
+            self._publishing.move(old, new, undo)
+            self._connections.replace(old, new)
+            undo.keep()
+        self._wiring.leave_now(old.sandbox, *place)
+        gateways.set_routes(old.sandbox, new.endpoints)
+        return new
