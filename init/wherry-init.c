@@ -40,7 +40,6 @@ enum {
 	SEARCH = 16,		/* `paths` come from PATH: go on to the next where one is no program */
 	SHARED_KEYRING = 32,	/* no session keyring of its own */
 	SET_OOM = 64,
-	CLONE_FIRST = 128,	/* the filter lets nobody clone: do that before it is set */
 };
 
 struct list {
@@ -81,6 +80,7 @@ struct blob {
 	struct list masked, readonly;	/* u32: strings */
 	u32 personality;
 	u64 bounding, effective, permitted, inheritable, ambient;
+	u64 key[2];		/* to clone by, under a filter that denies it */
 };
 
 /* ---- what is reported ------------------------------------------------------------------------------------------ */
@@ -752,7 +752,7 @@ static void finish(void)
 /* The keeper's child, like the caller, which ends here: the clone goes on. */
 static void clone_and_leave(u32 flags)
 {
-	long pid = must(S_CLONE, sys(__NR_clone, CLONE_PARENT | SIGCHLD | flags, 0, 0, 0, 0));
+	long pid = must(S_CLONE, sys(__NR_clone, CLONE_PARENT | SIGCHLD | flags, 0, blob->key[0], blob->key[1], 0));
 	if (pid > 0) {
 		tell('P', 0, S_CLONE, pid);
 		leave(0);
@@ -790,14 +790,10 @@ __attribute__((used, noreturn)) void begin(word *stack)
 	protect_paths();
 	set_streams();
 	set_limits(); /* not before: what is done above may take more descriptors than the program may have */
-	if (blob->mode == OWN) {
+	if (blob->mode == OWN)
 		begin_session();
-	} else if (blob->flags & CLONE_FIRST) {
-		clone_and_leave(0);
-		begin_session();
-	}
 	drop();
-	if (blob->mode != OWN && !(blob->flags & CLONE_FIRST)) {
+	if (blob->mode != OWN) {
 		clone_and_leave(0);
 		sys(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 		begin_session();

@@ -22,7 +22,8 @@ ARCHITECTURE: Final = 4
 
 _INSTRUCTION: Final = struct.Struct("=HBBI")
 _DATA: Final = struct.Struct("=iIQ6Q")
-_ARCHITECTURES: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+NATIVE: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}.get(os.uname().machine, 0)
+"""This machine's own architecture: AUDIT_ARCH_*."""
 
 
 def instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -30,12 +31,16 @@ def instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> b
     return _INSTRUCTION.pack(code, if_true, if_false, value)
 
 
-def run(program: bytes, number: int, arguments: Sequence[int] = (), architecture: int = 0) -> int:
-    """What a seccomp filter answers to a system call: SECCOMP_RET_*. `architecture`: AUDIT_ARCH_*, or 0 for this machine's.
+def argument(index: int) -> int:
+    """Where `struct seccomp_data` has the lower half of an argument, on a little-endian machine; the upper is 4 on."""
+    return 16 + 8 * index
+
+
+def run(program: bytes, number: int, arguments: Sequence[int] = (), architecture: int = NATIVE) -> int:
+    """What a seccomp filter answers to a system call: SECCOMP_RET_*. `architecture`: AUDIT_ARCH_*.
 
     Knows what libseccomp emits; ValueError for anything else.
     """
-    architecture = architecture or _ARCHITECTURES.get(os.uname().machine, 0)
     data = _DATA.pack(number, architecture, 0, *(list(arguments) + [0] * 6)[:6])
     instructions = list(_INSTRUCTION.iter_unpack(program))
     accumulator = position = 0

@@ -416,13 +416,26 @@ class ExecDriverContract:
         with pytest.raises(InvalidRequest, match="seccomp profile"):
             keeper.run(process=keeper.process("true", seccomp=Seccomp(mode="custom", document="{")))
 
-    def test_profile_without_clone(self, keeper: PlayedKeeper) -> None:
-        """A profile under which nobody can fork still starts a program, and lets an exec in."""
+    @pytest.mark.parametrize("trace", [False, True], ids=["", "with SYS_PTRACE"])
+    def test_profile_without_clone(self, keeper: PlayedKeeper, trace: bool) -> None:
+        """A profile under which nobody can fork still starts a program, also in the host's or another's pid namespace,
+        and lets an exec in; none of them can fork."""
         names = '"clone","clone3","fork","vfork"'
         deny = f'{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":[{names}],"action":"SCMP_ACT_ERRNO"}}]}}'
         seccomp = Seccomp(mode="custom", document=deny)
-        box = keeper.start(process=keeper.process("cat", seccomp=seccomp))
-        assert keeper.exec(box, "echo", "in", seccomp=seccomp).stdout == b"in\n"
+        more = (*capabilities.DEFAULT, *(("CAP_SYS_PTRACE",) if trace else ()))
+        sets = Capabilities(bounding=more, effective=more, permitted=more)
+
+        given: dict[str, Any] = {"seccomp": seccomp, "capabilities": sets}
+        script = "echo in; (echo forked); echo never"
+
+        box = keeper.start(process=keeper.process("cat", **given))
+        assert keeper.exec(box, "sh", "-c", script, **given).stdout == b"in\n"
+        pid = namespaces.open_namespace(box.pid, "pid")
+        for choice in (Namespace(kind="host"), Namespace(kind="joined", descriptor=pid)):
+            process = keeper.process("sh", "-c", script, **given)
+            assert keeper.run(process=process, namespaces=Namespaces(pid=choice)).stdout == b"in\n"
+        os.close(pid)
 
     def test_privileged(self, keeper: PlayedKeeper) -> None:
         """Privileged: every capability that the engine has, no filter, every device, nothing masked."""

@@ -13,11 +13,12 @@ from wherry.errors import InvalidRequest
 from wherry.linux import capabilities, limits
 from wherry.spec.command import Process
 from wherry_native_exec import program
+from wherry_native_exec.filters import with_gate
 from wherry_native_exec.users import Identity
 
 _MAGIC: Final = 0x59524857
 _VERSION: Final = 1
-_HEAD: Final = struct.Struct("=5I4i3i4Ii4I22II5Q")
+_HEAD: Final = struct.Struct("=5I4i3i4Ii4I22II7Q")
 _UNLIMITED: Final = (1 << 64) - 1
 _UMASK: Final = 0o022
 
@@ -39,7 +40,6 @@ class Flag(IntFlag):
     SEARCH = 16
     SHARED_KEYRING = 32
     SET_OOM = 64
-    CLONE_FIRST = 128
 
 
 _NONE: Final = Flag(0)
@@ -83,11 +83,13 @@ class Blob:
         cwd = data.string(process.cwd or "/")
         lsm_file, lsm_value = _label(process)
         label = (data.string(lsm_file), data.string(lsm_value)) if lsm_file else (0, 0)
+        # In a pid namespace of its own nobody is there yet, and the clone comes first.
+        filter, key = (self.filter, (0, 0)) if self.mode is Mode.OWN else with_gate(self.filter)
         lists = (
             *data.list("I", identity.groups),
             *data.list("i", self.tasks),
             *data.limits(process),
-            *data.raw(self.filter, 8),
+            *data.raw(filter, 8),
             *data.strings(process.argv, end=True),
             *data.strings([*process.env, *self.extra_environment], end=True),
             *data.strings(paths, end=False),
@@ -132,6 +134,7 @@ class Blob:
             *lists,
             process.personality,
             *masks,
+            *key,
         )
         data.bytes[: len(head)] = head
         return bytes(data.bytes)

@@ -38,7 +38,6 @@ class Plan:
     group: cgroups.Cgroup
     """Not made yet: the keeper does that meanwhile."""
     filter: bytes
-    may_clone: bool
     usable: int
     keeper: int
 
@@ -90,8 +89,6 @@ def _build(plan: Plan, end: socket.socket) -> NoReturn:
     flags = Flag.INIT if command.init else Flag(0)
     if command.namespaces.cgroup.kind == "own":
         flags |= Flag.NEW_CGROUP_NAMESPACE
-    if not plan.may_clone:
-        flags |= Flag.CLONE_FIRST
     pid_namespace = command.namespaces.pid.descriptor
     blob = Blob(
         mode=_MODES[command.namespaces.pid.kind],

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
 
-from wherry.errors import Conflict, Forbidden, InvalidRequest
+from wherry.errors import Conflict, InvalidRequest
 from wherry.linux import capabilities, cgroups, namespaces, processes, terminal
 from wherry.spec.command import Command, Process
 from wherry.spec.exec import Started, State, Stdio
 from wherry_native_exec import builder, program, users
-from wherry_native_exec.blob import Blob, Flag, Mode
-from wherry_native_exec.filters import Filters, allows_clone
+from wherry_native_exec.blob import Blob, Mode
+from wherry_native_exec.filters import Filters
 from wherry_native_exec.line import Line, pair
 
 _TIMEOUT: Final = 5.0
@@ -56,11 +56,6 @@ def join(
     if group.is_frozen():
         raise Conflict(f"Container {state['id']!s} is paused, unpause the container before exec")
     chosen = filters.of(process)
-    may_clone = allows_clone(chosen)
-    if not may_clone and "CAP_SYS_PTRACE" in held.command.process.capabilities.bounding:
-        raise Forbidden(
-            "the seccomp profile denies clone, and the container may trace: a process that joins it could be seized"
-        )
     identity = users.look_up(held.root, process.user, process.groups)
     with ExitStack() as undo, ExitStack() as always:
         master = None
@@ -84,7 +79,6 @@ def join(
         always.callback(os.close, proc)
         blob = Blob(
             mode=Mode.EXEC,
-            flags=Flag(0) if may_clone else Flag.CLONE_FIRST,
             control=theirs.fileno(),
             streams=streams,
             proc=proc,

@@ -13,7 +13,7 @@ from wherry.linux import cgroups, processes
 from wherry.spec.command import Command
 from wherry.spec.exec import Started, Stdio
 from wherry_native_exec import builder, program
-from wherry_native_exec.filters import Filters, allows_clone
+from wherry_native_exec.filters import Filters
 from wherry_native_exec.joining import Held, end_all, reap, usable_capabilities
 from wherry_native_exec.line import Line, Means, pair, send_means
 
@@ -31,7 +31,6 @@ def start(command: Command, stdio: Stdio, filters: Filters) -> tuple[Started, He
         stdio=stdio,
         group=group,
         filter=chosen,
-        may_clone=allows_clone(chosen),
         usable=usable_capabilities(),
         keeper=os.getpid(),
     )
