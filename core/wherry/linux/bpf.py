@@ -36,12 +36,12 @@ def argument(index: int) -> int:
     return 16 + 8 * index
 
 
-def run(program: bytes, number: int, arguments: Sequence[int] = (), architecture: int = NATIVE) -> int:
-    """What a seccomp filter answers to a system call: SECCOMP_RET_*. `architecture`: AUDIT_ARCH_*.
+def run(program: bytes, number: int, arguments: Sequence[int] = (), architecture: int = 0) -> int:
+    """What a seccomp filter answers to a system call: SECCOMP_RET_*. `architecture`: AUDIT_ARCH_*, or 0 for this machine's.
 
     Knows what libseccomp emits; ValueError for anything else.
     """
-    data = _DATA.pack(number, architecture, 0, *(list(arguments) + [0] * 6)[:6])
+    data = _DATA.pack(number, architecture or NATIVE, 0, *(list(arguments) + [0] * 6)[:6])
     instructions = list(_INSTRUCTION.iter_unpack(program))
     accumulator = position = 0
     while position < len(instructions):
