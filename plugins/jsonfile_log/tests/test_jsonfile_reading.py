@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from wherry.logfiles import LineReader
 from wherry.spec.log import Batch, LogContext, Query, Record
 from wherry.testing.log import START_NS, MakeContext, Writer, context_factory, drain, eventually
 from wherry_jsonfile_log import JsonFileLog
-from wherry_jsonfile_log.reader import JsonReader
 
 WRITER = """
 import json, sys
@@ -45,9 +45,9 @@ def context(tmp_path: Path) -> MakeContext:
     return context_factory(tmp_path)
 
 
-def reading(context: LogContext, query: Query | None = None) -> JsonReader:
+def reading(context: LogContext, query: Query | None = None) -> LineReader:
     reader = JsonFileLog().read(context, query or Query())
-    assert isinstance(reader, JsonReader)
+    assert isinstance(reader, LineReader)
     return reader
 
 
@@ -153,9 +153,10 @@ def test_queries_reach_across_files(context: MakeContext, compress: str, tail: i
 
 def compressed(context: LogContext) -> None:
     """Have what `close` left uncompressed finished, as the next rotation of a running container would."""
-    from wherry_jsonfile_log.rotation import Rotation
+    from wherry.logfiles.rotation import Rotation
+    from wherry_jsonfile_log.driver import FORM
 
-    rotation = Rotation(live(context), 20, True)
+    rotation = Rotation(live(context), 20, True, FORM)
     rotation._finish()
     eventually(
         lambda: (

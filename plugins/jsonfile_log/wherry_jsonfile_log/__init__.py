@@ -2,10 +2,8 @@
 
 options     what a user may set
 encode      a batch → lines of the file; decode: the way back
-sink        the file that is written; rotation: its names, and what is done to files once they are full
-files       the same files, found by another process while they are being rotated
-search      where in a file the first wanted record is
-reader      all of that as a position in a container's log
+
+All else, from rotation to following, is `wherry.logfiles`.
 """
 
 from wherry_jsonfile_log.driver import JsonFileLog

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
+from wherry.logfiles import Form, LineReader, LineSink, limits
 from wherry.spec import hookimpl
 from wherry.spec.log import LogContext, LogReader, LogSink, Query
 from wherry_jsonfile_log import options as settings
+from wherry_jsonfile_log.decode import Decoder
 from wherry_jsonfile_log.encode import Encoder
-from wherry_jsonfile_log.reader import JsonReader
-from wherry_jsonfile_log.sink import JsonSink
+
+FORM: Final = Form(decoder=Decoder)
 
 
 class JsonFileLog:
@@ -21,16 +24,17 @@ class JsonFileLog:
 
     def __init__(self, options: settings.Options | None = None) -> None:
         self.options = options or settings.Options()
-        settings.check_defaults(self.options)
+        settings.check(self.options, {})
 
     @hookimpl
     def open(self, context: LogContext) -> LogSink:
-        limits = settings.limits(self.options, context.options)
-        return JsonSink(_path(context), Encoder(settings.attributes(self.options, context)), limits)
+        words = settings.said(self.options, context.options)
+        encoder = Encoder(settings.attributes(context, words))
+        return LineSink(_path(context), encoder, FORM, limits(words))
 
     @hookimpl
     def read(self, context: LogContext, query: Query) -> LogReader:
-        return JsonReader(_path(context), query)
+        return LineReader(_path(context), FORM, query)
 
     @hookimpl
     def path(self, context: LogContext) -> str:

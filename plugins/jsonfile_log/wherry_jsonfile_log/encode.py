@@ -13,12 +13,12 @@ U+FFFD one by one, as they do there.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Mapping
 from typing import Final
 
 import orjson
 
+from wherry.logfiles.times import Stamps
 from wherry.spec.log import Batch, Stream
 
 _OPEN: Final = b'{"log":"'
@@ -34,7 +34,7 @@ _STAND_IN: Final = b"\x7f"
 class Encoder:
     """Encodes batches of one container; `attributes` go into every record."""
 
-    __slots__ = ("_second", "_second_text", "_tails")
+    __slots__ = ("_stamps", "_tails")
 
     def __init__(self, attributes: Mapping[str, str]) -> None:
         attrs = b'"attrs":' + orjson.dumps(dict(attributes)) + b"," if attributes else b""
@@ -42,8 +42,7 @@ class Encoder:
             "stdout": b'","stream":"stdout",' + attrs + b'"time":"',
             "stderr": b'","stream":"stderr",' + attrs + b'"time":"',
         }
-        self._second = -1
-        self._second_text = b""
+        self._stamps: Final = Stamps()
 
     def encode(self, batch: Batch) -> bytes:
         """The records of a batch, each on a line of its own."""
@@ -74,11 +73,7 @@ class Encoder:
 
     def _tail(self, stream: Stream, micros: int, newline: bytes) -> bytes:
         """What follows the text of a line, up to the microseconds of its time."""
-        second, fraction = divmod(micros, 1_000_000)
-        if second != self._second:
-            self._second = second
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode()
-        return b"%b%b%b%06d" % (newline, self._tails[stream], self._second_text, fraction)
+        return newline + self._tails[stream] + self._stamps.micros(micros)
 
 
 def _escaped(data: bytes) -> list[bytes]:

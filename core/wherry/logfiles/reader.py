@@ -13,25 +13,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from wherry.logfiles.files import File, Files, Packed, Plain
+from wherry.logfiles.form import Form
+from wherry.logfiles.search import begin, wanted
 from wherry.spec.log import Query, Record, Stream
-from wherry_jsonfile_log.decode import Decoder
-from wherry_jsonfile_log.files import File, Files, Packed, Plain
-from wherry_jsonfile_log.search import begin, wanted
 
 _GAP: Final = b"wherry: lines are missing here, the log was rotated faster than it was read\n"
 
 
-class JsonReader:
+class LineReader:
     """A `wherry.spec.log.LogReader`.
 
     `bad` counts the lines that are no records, `gaps` how often files were deleted before they were read to the end.
     """
 
-    def __init__(self, path: Path, query: Query) -> None:
-        self._files: Final = Files(path)
+    def __init__(self, path: Path, form: Form, query: Query) -> None:
+        self._files: Final = Files(path, form)
         self._query: Final = query
         self._keep: Final = wanted(query)
-        self._decoder: Final = Decoder()
+        self._decoder: Final = form.decoder()
         self._file: File | None = None
         self._skip = 0
         self._end: File | None = None  # held open, so that no other file gets its inode

@@ -1,8 +1,8 @@
 """The names of a log's files, and what is done with the full ones.
 
-    <id>-json.log        being written
-    <id>-json.log.1      full, newest;  .2, .3, …: older
-    <id>-json.log.1.gz   the same, compressed
+    <name>        being written
+    <name>.1      full, newest;  .2, .3, …: older
+    <name>.1.gz   the same, compressed
 
 Rotation gives every file the next number and is over in microseconds; readers find their place again by the file's
 inode (`files`). Bringing full files to disk, and compressing them, takes long: a thread does it, which looks a file's
@@ -22,7 +22,10 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-import orjson
+import msgspec
+
+from wherry.logfiles.form import Form
+from wherry.logfiles.times import ZERO, stamp
 
 _CHUNK: Final = 256 * 1024
 _LONGEST_LINE: Final = 1 << 20
@@ -58,10 +61,11 @@ class Names:
 class Rotation:
     """Moves full files on, in the process that writes them."""
 
-    def __init__(self, path: Path, max_files: int, compress: bool) -> None:
+    def __init__(self, path: Path, max_files: int, compress: bool, form: Form) -> None:
         self._names: Final = Names(path)
         self._max_files: Final = max_files
         self._compress: Final = compress
+        self._form: Final = form
         self._lock: Final = threading.Lock()  # names change under it
         self._leaving: Final = threading.Event()
         self._worker: threading.Thread | None = None
@@ -101,7 +105,7 @@ class Rotation:
 
     def _finish(self) -> None:
         if self._max_files > 1 and (self._worker is None or not self._worker.is_alive()):
-            self._worker = threading.Thread(target=self._work, name="json-file rotation", daemon=True)
+            self._worker = threading.Thread(target=self._work, name="log rotation", daemon=True)
             self._worker.start()
 
     def _work(self) -> None:
@@ -125,7 +129,7 @@ class Rotation:
                 return False
             source = self._names.rotated(plain[-1]).open("rb", buffering=0)
         with source:
-            if not compress(source.fileno(), self._names.compressing, self._leaving):
+            if not compress(source.fileno(), self._names.compressing, self._form, self._leaving):
                 self._names.compressing.unlink(missing_ok=True)
                 return False
             with self._lock:
@@ -157,9 +161,9 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def compress(source: int, target: Path, leaving: threading.Event) -> bool:
+def compress(source: int, target: Path, form: Form, leaving: threading.Event) -> bool:
     """Write a gzip file of the whole of `source`; False if told to leave before it was done."""
-    extra = orjson.dumps({"lastTime": _last_time(source), "inode": os.fstat(source).st_ino})
+    extra = msgspec.json.encode({"lastTime": _last_time(source, form), "inode": os.fstat(source).st_ino})
     packer = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     checksum, position = 0, 0
     with target.open("wb") as file:
@@ -181,18 +185,18 @@ def header(start: bytes) -> dict[str, object]:
         return {}
     size = int.from_bytes(start[10:12], "little")
     try:
-        found = orjson.loads(start[12 : 12 + size])
+        found = msgspec.json.decode(start[12 : 12 + size])
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _last_time(source: int) -> str:
-    """The time of the last record, as it stands there; Docker's zero time if there is none."""
+def _last_time(source: int, form: Form) -> str:
+    """The time of the last record; Docker's zero time if there is none."""
     size = os.fstat(source).st_size
+    decoder = form.decoder()
     for line in reversed(os.pread(source, _LONGEST_LINE, max(0, size - _LONGEST_LINE)).split(b"\n")):
-        try:
-            return str(orjson.loads(line)["time"])
-        except (ValueError, TypeError, KeyError):
-            continue
-    return "0001-01-01T00:00:00Z"
+        record = decoder.line(line)
+        if record is not None:
+            return stamp(record.time_ns)
+    return ZERO

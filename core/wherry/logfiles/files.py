@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from wherry_jsonfile_log.decode import Decoder
-from wherry_jsonfile_log.rotation import Names, header
+from wherry.logfiles.form import Form
+from wherry.logfiles.rotation import Names, header
+from wherry.logfiles.times import Times
 
 CHUNK: Final = 128 * 1024
 LONGEST: Final = 8 << 20
@@ -102,7 +103,7 @@ class Packed:
         self.was: Final[Identity | None] = (status.st_dev, inode) if isinstance(inode, int) else None
         """The identity that it had before it was compressed."""
         last = said.get("lastTime")
-        self.last_ns: Final[int | None] = Decoder().time(last) if isinstance(last, str) else None
+        self.last_ns: Final[int | None] = _time(last) if isinstance(last, str) else None
         self.bad = 0
         self.rewind()
 
@@ -156,13 +157,21 @@ class Packed:
         os.close(self.descriptor)
 
 
+def _time(text: str) -> int | None:
+    try:
+        return Times().read(text)
+    except ValueError:
+        return None  # a header that is not ours
+
+
 File = Plain | Packed
 
 
 class Files:
     """The files of one log, newest to oldest: number 0 is being written, higher numbers are older."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: Form) -> None:
+        self.form: Final = form
         self._names: Final = Names(path)
 
     def newest(self) -> File | None:

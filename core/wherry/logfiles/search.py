@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from wherry.logfiles.files import LONGEST, File, Files, Packed, Plain
+from wherry.logfiles.form import Form
 from wherry.spec.log import Query, Record
-from wherry_jsonfile_log.decode import Decoder
-from wherry_jsonfile_log.files import LONGEST, File, Files, Packed, Plain
 
 _NEAR: Final = 64 * 1024
 _BLOCK: Final = 64 * 1024
@@ -49,14 +49,14 @@ def begin(files: Files, query: Query) -> Start | None:
     keep = wanted(query)
     while file is not None:
         if tail is not None and not _ends_before(file, query.since_ns):
-            found, skip = _from_end(file, query, tail, keep)
+            found, skip = _from_end(file, query, tail, keep, files.form)
             if found == tail:
                 return Start(file, skip)
             tail -= found
-        first = _first_time(file)
+        first = _first_time(file, files.form)
         if _ends_before(file, query.since_ns) or (first is not None and first <= query.since_ns):
             if isinstance(file, Plain):
-                file.seek(_position(file, query.since_ns))
+                file.seek(_position(file, query.since_ns, files.form))
             return Start(file)
         older = files.older(file)
         if older is None:
@@ -70,37 +70,41 @@ def _ends_before(file: File, time_ns: int) -> bool:
     return isinstance(file, Packed) and file.last_ns is not None and file.last_ns < time_ns
 
 
-def _from_end(file: File, query: Query, tail: int, keep: Callable[[Record], bool]) -> tuple[int, int]:
+def _from_end(
+    file: File, query: Query, tail: int, keep: Callable[[Record], bool], form: Form
+) -> tuple[int, int]:
     """(how many of the last `tail` wanted records are in this file, how many before them are not wanted).
 
     Leaves the file where they begin, or at its beginning.
     """
     if isinstance(file, Packed):
-        count = _count(file, keep)
+        count = _count(file, keep, form)
         file.rewind()
         return min(count, tail), max(0, count - tail)
-    begin = _position(file, query.since_ns) if query.since_ns else 0
-    end = _position(file, query.until_ns + 1) if query.until_ns is not None else _whole(file)
-    return _seek_from_end(file, begin, end, tail, keep), 0
+    begin = _position(file, query.since_ns, form) if query.since_ns else 0
+    end = _position(file, query.until_ns + 1, form) if query.until_ns is not None else _whole(file)
+    return _seek_from_end(file, begin, end, tail, keep, form), 0
 
 
-def _position(file: Plain, time_ns: int) -> int:
+def _position(file: Plain, time_ns: int, form: Form) -> int:
     """Where the first record from `time_ns` on begins, or will begin."""
     low, size = 0, _whole(file)
     high = size
     while high - low > _NEAR:
         middle = (low + high) // 2
-        after = next(_records(file, middle, high, inside=True), None)
+        after = next(_records(file, middle, high, form, inside=True), None)
         if after is None or after[1].time_ns >= time_ns:
             high = middle
         else:
             low = after[0]
-    return next((at for at, record in _records(file, low, size) if record.time_ns >= time_ns), size)
+    return next((at for at, record in _records(file, low, size, form) if record.time_ns >= time_ns), size)
 
 
-def _records(file: Plain, offset: int, end: int, inside: bool = False) -> Iterator[tuple[int, Record]]:
+def _records(
+    file: Plain, offset: int, end: int, form: Form, inside: bool = False
+) -> Iterator[tuple[int, Record]]:
     """(where it begins, record) from `offset` on; `inside`: the line that `offset` is in is passed over."""
-    decoder = Decoder()
+    decoder = form.decoder()
     begin, rest = offset, b""
     while offset < end:
         data = os.pread(file.descriptor, min(_NEAR, end - offset), offset)
@@ -118,10 +122,12 @@ def _records(file: Plain, offset: int, end: int, inside: bool = False) -> Iterat
             begin, rest, inside = offset, b"", True
 
 
-def _seek_from_end(file: Plain, begin: int, end: int, tail: int, keep: Callable[[Record], bool]) -> int:
+def _seek_from_end(
+    file: Plain, begin: int, end: int, tail: int, keep: Callable[[Record], bool], form: Form
+) -> int:
     """Go to the last `tail` wanted records between `begin` and `end` (both at lines), or to `begin` if there are
     fewer; answers how many."""
-    decoder = Decoder()
+    decoder = form.decoder()
     found, position, block = 0, end, _BLOCK
     rest = b""  # the end of a line that begins further to the front
     if not tail:
@@ -140,7 +146,7 @@ def _seek_from_end(file: Plain, begin: int, end: int, tail: int, keep: Callable[
             continue
         count = sum(map(keep, decoder.decode(lines)))
         if found + count >= tail:
-            file.seek(start + head + _cut(lines, tail - found, keep))
+            file.seek(start + head + _cut(lines, tail - found, keep, form))
             return tail
         found += count
     file.seek(begin)
@@ -159,9 +165,9 @@ def _whole(file: Plain) -> int:
     return 0
 
 
-def _cut(lines: bytes, tail: int, keep: Callable[[Record], bool]) -> int:
+def _cut(lines: bytes, tail: int, keep: Callable[[Record], bool], form: Form) -> int:
     """The offset of the `tail`-th wanted record from the end of `lines`."""
-    decoder = Decoder()
+    decoder = form.decoder()
     offset = len(lines)
     for line in reversed(lines.split(b"\n")[:-1]):
         offset -= len(line) + 1
@@ -173,8 +179,8 @@ def _cut(lines: bytes, tail: int, keep: Callable[[Record], bool]) -> int:
     return offset
 
 
-def _count(file: Packed, keep: Callable[[Record], bool]) -> int:
-    decoder = Decoder()
+def _count(file: Packed, keep: Callable[[Record], bool], form: Form) -> int:
+    decoder = form.decoder()
     count = 0
     while chunk := file.read():
         count += sum(map(keep, decoder.decode(chunk)))
@@ -182,9 +188,9 @@ def _count(file: Packed, keep: Callable[[Record], bool]) -> int:
     return count
 
 
-def _first_time(file: File) -> int | None:
+def _first_time(file: File, form: Form) -> int | None:
     """The time of a file's first record, None if it has none. Leaves the file at its beginning."""
-    decoder = Decoder()
+    decoder = form.decoder()
     found = None
     while found is None and (chunk := file.read()):
         found = next((record.time_ns for record in decoder.decode(chunk)), None)

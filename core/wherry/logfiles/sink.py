@@ -17,24 +17,24 @@ import os
 from pathlib import Path
 from typing import Final
 
+from wherry.logfiles.form import Form, LineEncoder
+from wherry.logfiles.limits import Limits
+from wherry.logfiles.rotation import Rotation, open_for_append
 from wherry.spec.log import Batch
-from wherry_jsonfile_log.encode import Encoder
-from wherry_jsonfile_log.options import Limits
-from wherry_jsonfile_log.rotation import Rotation, open_for_append
 
 _TORN: Final = 1 << 20
 
 
-class JsonSink:
+class LineSink:
     """A container's log, open for writing."""
 
     local: Final = True
 
-    def __init__(self, path: Path, encoder: Encoder, limits: Limits) -> None:
+    def __init__(self, path: Path, encoder: LineEncoder, form: Form, limits: Limits) -> None:
         self._descriptor = open_for_append(path)
         self._encoder: Final = encoder
         self._limit: Final = limits.max_bytes
-        self._rotation: Final = Rotation(path, limits.max_files, limits.compress)
+        self._rotation: Final = Rotation(path, limits.max_files, limits.compress, form)
         self._in_pieces: Final[set[str]] = set()  # streams whose last line has not ended
         self._torn = False
         self._size = self._mend(os.fstat(self._descriptor).st_size)
