@@ -14,6 +14,7 @@ import pytest
 
 from wherry.linux import namespaces
 from wherry.testing.daemon import Daemon, NetworkNamespace, eventually, leftovers
+from wherry.testing.dockerd import Dockerd
 
 _numbers = itertools.count()
 
@@ -83,6 +84,24 @@ def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:
     names = shared_daemon.docker("ps", "-aq").stdout.split()
     if names:
         shared_daemon.docker("rm", "-f", "-v", *names)
+
+
+@pytest.fixture(scope="session")
+def shared_dockerd(session_root: Path) -> Iterator[Dockerd]:
+    """One real dockerd, started for the first test that compares with it."""
+    dockerd = Dockerd(session_root / "dockerd")
+    try:
+        yield dockerd.start()
+    finally:
+        dockerd.close()
+
+
+@pytest.fixture
+def dockerd(shared_dockerd: Dockerd) -> Iterator[Dockerd]:
+    """The shared dockerd; containers that a test leaves are removed."""
+    yield shared_dockerd
+    if names := shared_dockerd.docker("ps", "-aq").stdout.split():
+        shared_dockerd.docker("rm", "-f", "-v", *names)
 
 
 @pytest.fixture
