@@ -86,6 +86,33 @@ def daemon(shared_daemon: Daemon) -> Iterator[Daemon]:
         shared_daemon.docker("rm", "-f", "-v", *names)
 
 
+@pytest.fixture(scope="module")
+def host_directory(session_root: Path) -> Iterator[Path]:
+    """A directory of the host to mount: `inside` (a file, "content"), and `sub` with a file `deep`."""
+    directory = session_root / f"directory-{next(_numbers)}"
+    (directory / "sub").mkdir(parents=True)
+    (directory / "inside").write_text("content\n")
+    (directory / "sub" / "deep").write_text("deeper\n")
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def host_mount(session_root: Path) -> Iterator[Path]:
+    """A private tmpfs of the host, with a shared one mounted on `sub` in it."""
+    directory = session_root / f"mount-{next(_numbers)}"
+    directory.mkdir()
+    try:
+        for place, kind in ((directory, "private"), (directory / "sub", "shared")):
+            place.mkdir(exist_ok=True)
+            subprocess.run(["mount", "-t", "tmpfs", "test", place], check=True)
+            subprocess.run(["mount", f"--make-{kind}", place], check=True)
+        yield directory
+    finally:
+        subprocess.run(["umount", "-R", directory], check=True)
+        directory.rmdir()
+
+
 @pytest.fixture(scope="session")
 def shared_dockerd(session_root: Path) -> Iterator[Dockerd]:
     """One real dockerd, started for the first test that compares with it."""

@@ -177,6 +177,30 @@ class Daemon:
         assert answer.returncode == 0, f"docker {' '.join(argv)}: {answer.stderr}\n{self.log[-3000:]}"
         return str(answer.stdout).strip()
 
+    def inside(self, flags: Sequence[str], script: str, image: str = "busybox") -> str:
+        """What a shell in a container with these flags of `docker run` says, errors too; that the container starts."""
+        return self.ok(
+            "run", "--rm", "--network", "none", *flags, image, "sh", "-c", f"exec 2>&1; {script}; true"
+        )
+
+    def inside_by_api(self, script: str, version: str = "1.44", **host_config: Any) -> str:
+        """As `inside`, by a client that speaks this version of the API and sends these members of a HostConfig."""
+        import docker  # type: ignore[import-untyped]  # of the tests' needs, not of this package's
+
+        client = docker.APIClient(self.host, version=version)
+        try:
+            config = {
+                "Image": "busybox",
+                "Cmd": ["sh", "-c", f"exec 2>&1; {script}; true"],
+                "HostConfig": {"NetworkMode": "none", **host_config},
+            }
+            made = client.create_container_from_config(config)["Id"]
+            client.start(made)
+            client.wait(made)
+            return str(client.logs(made).decode().strip())
+        finally:
+            client.close()
+
     def image(self, name: str = "busybox") -> None:
         """Make the image that tests run."""
         subprocess.run(
