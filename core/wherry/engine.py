@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from wherry.container.listing import listed
 from wherry.errors import NotFound, NotModified, Unsupported
 from wherry.lifecycle import (
     connect,
+    copy,
     create,
     execs,
     export,
@@ -60,6 +61,7 @@ from wherry.spec.frontend import (
     Filters,
     ImageView,
     NetworkView,
+    PathStat,
     Stream,
     Usage,
 )
@@ -182,6 +184,19 @@ class Engine:
 
     def export(self, name: str, archive: BinaryIO) -> None:
         export.export(self._house, name, archive)
+
+    def stat_path(self, name: str, path: str) -> PathStat:
+        return copy.stat(self._house, name, path)
+
+    def archive_path(
+        self, name: str, path: str, archive: BinaryIO, begin: Callable[[PathStat], object] | None = None
+    ) -> None:
+        copy.archive(self._house, name, path, archive, begin)
+
+    def extract(
+        self, name: str, path: str, archive: BinaryIO, keep_kinds: bool = False, own: bool = False
+    ) -> None:
+        copy.extract(self._house, name, path, archive, keep_kinds=keep_kinds, own=own)
 
     # execs
 

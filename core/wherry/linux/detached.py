@@ -106,11 +106,14 @@ def _put_together(root: int, parts: Sequence[Part]) -> int:
     mounts.move_mount(root, "/")
     for part in parts:
         make = paths.open_directory_in_root if part.is_directory else paths.make_file_in_root
-        place = make(root, part.target)
         try:
-            mounts.move_mount(part.mount, place)
-        finally:
-            os.close(place)
+            place = make(root, part.target)
+            try:
+                mounts.move_mount(part.mount, place)
+            finally:
+                os.close(place)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, part.target) from error
     return mounts.clone_tree(root, recursive=True)
 
 

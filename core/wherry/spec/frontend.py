@@ -110,6 +110,18 @@ class Usage:
     networks: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathStat:
+    """What is at a path in a container. `mode` has the type bits of stat(2); `link_target` is where a link leads to in
+    the end, "" for what is none."""
+
+    name: str
+    size: int
+    mode: int
+    mtime_ns: int
+    link_target: str = ""
+
+
 class ImageView(msgspec.Struct, frozen=True, kw_only=True):
     """An image: `id` is `sha256:…` of its configuration document; `layers` its diff ids."""
 
@@ -199,6 +211,21 @@ class Engine(Protocol):
     def update(self, name: str, host_config: Mapping[str, Any]) -> list[str]: ...
     def prune_containers(self, filters: Filters | None = None) -> tuple[list[str], int]: ...
     def export(self, name: str, archive: BinaryIO) -> None: ...
+    def stat_path(self, name: str, path: str) -> PathStat:
+        """What is at a path in the container. NotFound, InvalidRequest."""
+
+    def archive_path(
+        self, name: str, path: str, archive: BinaryIO, begin: Callable[[PathStat], object]
+    ) -> None:
+        """Write what is at a path as a tar; `begin` is told what that is before the first byte is written."""
+
+    def extract(
+        self, name: str, path: str, archive: BinaryIO, keep_kinds: bool = False, own: bool = False
+    ) -> None:
+        """Unpack a tar, perhaps compressed, into a directory of the container.
+
+        `keep_kinds`: a directory and what is none do not replace each other. `own`: all is to be the container's user's.
+        """
 
     # exec
     def exec_create(self, name: str, request: ExecRequest) -> str: ...
@@ -267,5 +294,5 @@ class FrontendSpec:
 __all__ = [
     "SPEC", "Attachment", "Change", "Config", "ContainerView", "CreateRequest", "Created", "EndpointRequest", "Engine",
     "Event", "ExecRequest", "ExecView", "ExitStatus", "Filters", "FrontendSpec", "HostConfig", "ImageView", "Network",
-    "NetworkView", "Query", "Record", "Stats", "Stream", "Usage",
+    "NetworkView", "PathStat", "Query", "Record", "Stats", "Stream", "Usage",
 ]  # fmt: skip

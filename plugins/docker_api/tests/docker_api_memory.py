@@ -10,6 +10,7 @@ import pty
 import secrets
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import tarfile
@@ -50,6 +51,7 @@ from wherry.spec.frontend import (
     ExitStatus,
     ImageView,
     NetworkView,
+    PathStat,
     Usage,
 )
 from wherry.spec.log import Query, Record
@@ -474,6 +476,32 @@ class MemoryEngine:
             data = view.id.encode() * 4096
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
+
+    def stat_path(self, name: str, path: str) -> PathStat:
+        view = self.inspect(name)
+        if path.strip("/") not in ("hostname", "link"):
+            raise NotFound("file", path, f"Could not find the file {path} in container {name}")
+        if path.strip("/") == "link":
+            return PathStat(
+                name="link", size=8, mode=stat.S_IFLNK | 0o777, mtime_ns=0, link_target="/hostname"
+            )
+        mode = stat.S_IFREG | stat.S_ISUID | 0o755
+        return PathStat(name="hostname", size=len(view.id), mode=mode, mtime_ns=1_700_000_000_123_000_000)
+
+    def archive_path(
+        self, name: str, path: str, archive: BinaryIO, begin: Callable[[PathStat], object]
+    ) -> None:
+        begin(self.stat_path(name, path))
+        self.export(name, archive)
+
+    def extract(
+        self, name: str, path: str, archive: BinaryIO, keep_kinds: bool = False, own: bool = False
+    ) -> None:
+        self.inspect(name)
+        if path == "/file":
+            raise InvalidRequest("extraction point is not a directory")
+        self.uploaded = archive.read()
+        self.asked.append(("extract", path, keep_kinds, own))
 
     # exec
 

@@ -206,7 +206,7 @@ def test_the_engine_as_a_whole(cli: Docker) -> None:
     cli("kill", "busy")
     assert "Total reclaimed space" in cli.out("container", "prune", "-f")
     assert "not a swarm manager" in cli("node", "ls", code=1).stderr.decode()
-    assert "is not supported" in cli("cp", "busy:/x", "/nowhere", code=1).stderr.decode()
+    assert "is not supported" in cli("commit", "busy", code=1).stderr.decode()
 
 
 # ---- docker-py

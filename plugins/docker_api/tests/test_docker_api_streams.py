@@ -1,10 +1,12 @@
 """Connections that become streams, answers without an end, bodies that flow through."""
 
+import base64
 import contextlib
 import io
 import json
 import os
 import socket
+import stat
 import tarfile
 import threading
 import time
@@ -13,6 +15,8 @@ from collections.abc import Callable
 import pytest
 from docker_api_memory import MemoryEngine
 from docker_api_raw import Raw, Wire, request
+
+from wherry_docker_api.archives import file_mode
 
 UPGRADE = "Connection: Upgrade\r\nUpgrade: tcp\r\n"
 
@@ -363,3 +367,48 @@ def test_save_and_export(raw: Raw) -> None:
         assert (tar.extractfile("hostname") or io.BytesIO()).read() == id_.encode() * 4096
     assert raw.ask("GET", "/images/nope/get").status == 404
     assert raw.ask("GET", "/containers/nope/export").status == 404
+
+
+def test_files_of_a_container(raw: Raw, engine: MemoryEngine) -> None:
+    """What a path is comes as a header, in Go's words; archives flow both ways; the parameters arrive."""
+    id_ = create(raw, "files", "true")
+    for method in ("HEAD", "GET"):
+        reply = raw.ask(method, "/containers/files/archive?path=/hostname")
+        assert reply.status == 200
+        assert json.loads(base64.b64decode(reply.headers["x-docker-container-path-stat"])) == {
+            "name": "hostname", "size": 64, "mode": 0o755 | 1 << 23, "mtime": "2023-11-14T22:13:20.123Z",
+            "linkTarget": "",
+        }  # fmt: skip
+    assert reply.headers["content-type"] == "application/x-tar"
+    with tarfile.open(fileobj=io.BytesIO(reply.body)) as tar:
+        assert (tar.extractfile("hostname") or io.BytesIO()).read() == id_.encode() * 4096
+    link = raw.ask("HEAD", "/containers/files/archive?path=link").headers["x-docker-container-path-stat"]
+    assert json.loads(base64.b64decode(link)) == {
+        "name": "link", "size": 8, "mode": 0o777 | 1 << 27, "mtime": "1970-01-01T00:00:00Z", "linkTarget": "/hostname"
+    }  # fmt: skip
+    missing = raw.ask("GET", "/containers/files/archive?path=/nope")
+    assert (missing.status, missing.message) == (404, "Could not find the file /nope in container files")
+    assert raw.ask("HEAD", "/containers/files/archive?path=/nope").status == 404
+    target = "/containers/files/archive?path=/etc&noOverwriteDirNonDir=true&copyUIDGID=1"
+    assert raw.ask("PUT", target, b"tar").status == 200
+    assert engine.asked[-1] == ("extract", "/etc", True, True) and engine.uploaded == b"tar"
+    refused = raw.ask("PUT", "/containers/files/archive?path=/file", b"x" * 3_000_000)
+    assert (refused.status, refused.message) == (400, "extraction point is not a directory")
+
+
+@pytest.mark.parametrize(
+    ("mode", "go"),
+    [
+        (stat.S_IFREG | 0o644, 0o644),
+        (stat.S_IFDIR | 0o1777, 0o777 | 1 << 31 | 1 << 20),
+        (stat.S_IFREG | 0o6755, 0o755 | 1 << 23 | 1 << 22),
+        (stat.S_IFLNK | 0o777, 0o777 | 1 << 27),
+        (stat.S_IFBLK | 0o600, 0o600 | 1 << 26),
+        (stat.S_IFCHR | 0o600, 0o600 | 1 << 26 | 1 << 21),
+        (stat.S_IFIFO | 0o600, 0o600 | 1 << 25),
+        (stat.S_IFSOCK | 0o600, 0o600 | 1 << 24),
+    ],
+)
+def test_modes_are_gos(mode: int, go: int) -> None:
+    """Source: Go `os.FileMode`."""
+    assert file_mode(mode) == go

@@ -43,9 +43,6 @@ _build: Final = _unsupported(
 _registry: Final = _unsupported(
     "registries are not supported yet: bring images with `docker load` or `docker import`"
 )
-_copy: Final = _unsupported(
-    "copying files (docker cp) is not supported yet: use `docker exec -i … tar`, or `docker export`"
-)
 _plugins: Final = _unsupported(
     "docker's plugins are not supported: a driver of wherry is a Python distribution, `wherry drivers` lists them"
 )
@@ -81,9 +78,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     ("POST", "/build/prune", _build),
     ("POST", "/build/cancel", _build),
     ("POST", "/commit", _unsupported("making an image of a container (docker commit) is not supported yet")),
-    ("HEAD", "/containers/{name}/archive", _copy),
-    ("GET", "/containers/{name}/archive", _copy),
-    ("PUT", "/containers/{name}/archive", _copy),
     ("GET", "/plugins", _none),
     ("GET", "/plugins/privileges", _plugins),
     *((method, "/plugins/{name}", _plugins) for method in ("GET", "POST", "DELETE")),

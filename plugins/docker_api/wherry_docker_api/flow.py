@@ -20,7 +20,7 @@ from wherry.errors import InvalidRequest
 from wherry.spec.frontend import Stream
 from wherry_docker_api.answer import Malformed
 from wherry_docker_api.call import Call
-from wherry_docker_api.wire import ClientGone
+from wherry_docker_api.wire import ClientGone, Headers
 
 T = TypeVar("T")
 
@@ -195,8 +195,13 @@ class Download(io.RawIOBase):
         return len(memoryview(data).cast("B"))
 
 
-async def download(call: Call, produce: Callable[[BinaryIO], None], content_type: bytes) -> None:
-    """Answer with what `produce(file)` writes, in a thread. An error before its first byte is an answer of its own."""
+async def download(
+    call: Call, produce: Callable[[BinaryIO], None], content_type: bytes, headers: Headers = ()
+) -> None:
+    """Answer with what `produce(file)` writes, in a thread. An error before its first byte is an answer of its own.
+
+    `headers` go along; they are looked at when the first byte is there.
+    """
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
@@ -210,7 +215,7 @@ async def download(call: Call, produce: Callable[[BinaryIO], None], content_type
         piece = await loop.sock_recv(ours, PIECE)
         if not piece:
             await result
-        await call.exchange.begin(content_type)
+        await call.exchange.begin(content_type, headers=headers)
         while piece:
             await call.exchange.write(piece)
             piece = await loop.sock_recv(ours, PIECE)

@@ -14,6 +14,7 @@ from wherry.errors import InvalidRequest, NotFound
 from wherry.spec.frontend import Engine
 from wherry_docker_api import (
     absent,
+    archives,
     attaching,
     containers,
     execs,
@@ -37,6 +38,7 @@ __all__ = ["LEAST", "Router", "Version", "parse_version", "show"]
 _AREAS: Final[Sequence[Sequence[Route]]] = (
     system.ROUTES,
     containers.ROUTES,
+    archives.ROUTES,
     attaching.ROUTES,
     logs.ROUTES,
     stats.ROUTES,
