@@ -7,6 +7,12 @@
  *   start, host's or joined       A: cgroup, mounts, streams, drop ── clone ──▶ 1: barrier, execve
  *   exec                          A: cgroup, namespaces, streams, drop ── clone ──▶ the process: barrier, execve
  *
+ * In a user namespace it is the same, entered after the mounts; with a pid namespace of its own, which has to belong to
+ * it, there is one more:
+ *
+ *   A: cgroup ── clone ──▶ B: user namespace ── clone ──▶ 1: waits … copies the mounts, streams, drop, barrier, execve
+ *      └─ mounts, for 1 to copy ─────────────────────────────┘
+ *
  * A is the child of the keeper. What it clones is too (CLONE_PARENT), so that the keeper gets its exit status. Whoever
  * enters a pid namespace where others live has dropped everything before, and is not dumpable: nobody there can take
  * from it what they do not have. That is also why it is this program, and not a fork of the keeper with all its memory.
@@ -30,7 +36,7 @@ typedef unsigned long word;
 
 /* ---- the blob ------------------------------------------------------------------------------------------------- */
 
-enum { MAGIC = 0x59524857, VERSION = 1 };
+enum { MAGIC = 0x59524857, VERSION = 2 };
 enum mode { OWN, HOST, JOINED, EXEC };
 enum {
 	NEW_CGROUP_NAMESPACE = 1,
@@ -65,8 +71,11 @@ struct blob {
 	s32 proc;		/* the host's /proc, O_PATH */
 	s32 target;		/* exec: pidfd of process 1; joined: the pid namespace */
 	s32 into;		/* cgroup of version 2 */
+	s32 user;		/* the user namespace that the process starts in; -1: the host's, or an exec's */
 	u32 join;		/* exec: namespaces to enter */
-	u32 uid, gid, umask;
+	u32 uid, gid;
+	u32 owner;		/* what `uid` is on the host */
+	u32 umask;
 	s32 oom_score_adj;
 	u32 last_capability;
 	u32 cwd, lsm_file, lsm_value;	/* strings; 0 is none */
@@ -89,6 +98,7 @@ enum step {
 	S_BLOB = 1, S_CGROUP, S_CGROUP_NAMESPACE, S_JOIN, S_LIMIT, S_OOM, S_LSM, S_CLONE, S_PROC, S_ATTACH, S_MASK,
 	S_READONLY, S_STREAMS, S_SESSION, S_TERMINAL, S_CWD, S_BOUNDING, S_GROUPS, S_IDS, S_NO_NEW_PRIVILEGES,
 	S_SECCOMP, S_CAPABILITIES, S_CWD_OUTSIDE, S_EXECUTE, S_KEYRING, S_SCHEDULING, S_SECUREBITS,
+	S_USER, S_MOUNTS,
 };
 
 struct report {
@@ -152,7 +162,8 @@ enum { O_NOFOLLOW = 0100000 };
 enum { O_NOFOLLOW = 0400000 };
 #endif
 enum { SIGKILL = 9, SIGCHLD = 17, SIGSTOP = 19, SIGTTIN = 21, SIGTTOU = 22, SIGNALS = 64 };
-enum { CLONE_FILES = 0x400, CLONE_PARENT = 0x8000, CLONE_NEWCGROUP = 0x2000000, CLONE_NEWPID = 0x20000000 };
+enum { CLONE_FILES = 0x400, CLONE_PARENT = 0x8000, CLONE_NEWNS = 0x20000, CLONE_NEWCGROUP = 0x2000000,
+       CLONE_NEWUSER = 0x10000000, CLONE_NEWPID = 0x20000000 };
 #define CLONE_INTO_CGROUP 0x200000000ULL
 enum { PR_SET_PDEATHSIG = 1, PR_SET_DUMPABLE = 4, PR_SET_KEEPCAPS = 8, PR_SET_NAME = 15, PR_CAPBSET_READ = 23,
        PR_CAPBSET_DROP = 24, PR_SET_TSC = 26, PR_GET_SECUREBITS = 27, PR_SET_SECUREBITS = 28, PR_SET_TIMERSLACK = 29,
@@ -414,13 +425,27 @@ static void set_limits(void)
 	}
 }
 
+/* Nobody in a user namespace may: so before it is entered, and no more than that, or there were too few descriptors. */
+static void raise_limits(void)
+{
+	struct limit *limits = at(blob->limits.offset);
+
+	for (u32 i = 0; i < blob->limits.count; i++) {
+		u64 now[2];
+		if (sys(__NR_prlimit64, 0, limits[i].resource, 0, now) == 0 && now[1] < limits[i].hard) {
+			now[1] = limits[i].hard;
+			sys(__NR_prlimit64, 0, limits[i].resource, now, 0);
+		}
+	}
+}
+
 /* ---- mounts that need the pid namespace ------------------------------------------------------------------------ */
 
 /* A file system context of procfs belongs to the pid namespace of who opened it. */
 static long open_procfs(void)
 {
 	long fs = must(S_PROC, sys(__NR_fsopen, "proc", 1 /* close-on-exec */));
-	if (blob->mode != JOINED || sys(__NR_fsconfig, fs, FSCONFIG_SET_FD, "pidns", 0, blob->target) == 0)
+	if (blob->target < 0 || sys(__NR_fsconfig, fs, FSCONFIG_SET_FD, "pidns", 0, blob->target) == 0)
 		return fs;
 	/* Before Linux 6.17: by a child in that namespace, for the time of one system call, not dumpable. */
 	sys(__NR_close, fs);
@@ -580,13 +605,16 @@ static void set_streams(void)
 		must(S_STREAMS, sys(__NR_dup3, high[i], i, i == 3 ? O_CLOEXEC : 0));
 	control = 3;
 	must(S_STREAMS, sys(__NR_close_range, 4, ~0U, 0));
-	if (!blob->uid)
-		return;
-	/* So that /dev/stdout can be opened by the user, too. */
-	for (int i = 0; i < 3; i++) {
+}
+
+/* So that /dev/stdout can be opened by the user, too. Before a user namespace is entered, in which they are nobody's. */
+static void give_streams(void)
+{
+	for (int i = 0; blob->owner && i < 3; i++) {
 		struct statx found;
-		if (is_kind(i, "", S_IFIFO, &found) || is_kind(i, "", S_IFSOCK, &found) || (blob->flags & TTY))
-			sys(__NR_fchown, i, blob->uid, -1);
+		int fd = blob->streams[i];
+		if (is_kind(fd, "", S_IFIFO, &found) || is_kind(fd, "", S_IFSOCK, &found) || (blob->flags & TTY))
+			sys(__NR_fchown, fd, blob->owner, -1);
 	}
 }
 
@@ -759,6 +787,87 @@ static void clone_and_leave(u32 flags)
 	}
 }
 
+/* What is made from here on belongs to the user namespace, and nothing outside of it can be changed any more. */
+static void become_its_root(void)
+{
+	must(S_USER, sys(__NR_setresgid, 0, 0, 0));
+	must(S_USER, sys(__NR_setresuid, 0, 0, 0));
+	sys(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+static void enter_user_namespace(void)
+{
+	must(S_USER, sys(__NR_setns, blob->user, CLONE_NEWUSER));
+	become_its_root();
+	if (blob->flags & NEW_CGROUP_NAMESPACE)
+		must(S_CGROUP_NAMESPACE, sys(__NR_unshare, CLONE_NEWCGROUP));
+}
+
+/* In a copy that belongs to a user namespace, each mount stays where and as it is: whoever is root there may add to them,
+ * and not take a mask away. */
+static void copy_mounts(void)
+{
+	must(S_MOUNTS, sys(__NR_unshare, CLONE_NEWNS));
+}
+
+static void mount_all(void)
+{
+	mount_procs();
+	attach_mounts();
+	mask_paths();
+	protect_paths();
+}
+
+static void hear(int from)
+{
+	u8 go;
+	if (sys(__NR_read, from, &go, 1) != 1)
+		leave(125); /* who should say it has failed, and said so */
+}
+
+/* Process 1 in a pid namespace that belongs to the user namespace. It could mount a procfs only where a whole one is to be
+ * seen: so whoever is still root of the host does, once there is a process 1, and this one waits. */
+static void begin_in_user_namespace(void)
+{
+	s32 up[2], down[2];
+
+	must(S_CLONE, sys(__NR_pipe2, up, O_CLOEXEC));
+	must(S_CLONE, sys(__NR_pipe2, down, O_CLOEXEC));
+	long helper = must(S_CLONE, sys(__NR_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0));
+	if (helper == 0) {
+		sys(__NR_close, up[0]);
+		sys(__NR_close, down[1]);
+		hear(down[0]); /* the keeper knows of it */
+		enter_user_namespace();
+		s32 pid = (s32)must(S_CLONE, sys(__NR_clone, CLONE_PARENT | SIGCHLD | CLONE_NEWPID, 0, 0, 0, 0));
+		if (pid > 0) {
+			tell('P', 0, S_CLONE, pid);
+			sys(__NR_write, up[1], &pid, sizeof pid);
+			leave(0);
+		}
+		sys(__NR_close, up[1]);
+		hear(down[0]); /* all is mounted */
+		sys(__NR_close, down[0]);
+		copy_mounts();
+		return;
+	}
+	sys(__NR_close, up[1]);
+	sys(__NR_close, down[0]);
+	tell('H', 0, S_CLONE, helper);
+	must(S_CLONE, sys(__NR_write, down[1], "", 1));
+	s32 pid = 0;
+	if (sys(__NR_read, up[0], &pid, sizeof pid) != sizeof pid)
+		leave(125);
+	char path[32];
+	char *start = decimal(path + 12, (u32)pid);
+	memcpy(path + 12, "/ns/pid", sizeof "/ns/pid");
+	blob->target = (s32)must(S_PROC, sys(__NR_openat, blob->proc, start, O_CLOEXEC, 0));
+	must(S_PROC, sys(__NR_setns, blob->target, CLONE_NEWPID));
+	mount_all();
+	must(S_CLONE, sys(__NR_write, down[1], "", 1));
+	leave(0);
+}
+
 __attribute__((used, noreturn)) void begin(word *stack)
 {
 	char **arguments = (char **)(stack + 1);
@@ -774,20 +883,32 @@ __attribute__((used, noreturn)) void begin(word *stack)
 		must(S_LSM, write_of_self(at(blob->lsm_file), at(blob->lsm_value)));
 	enter_cgroups();
 	forget_the_engine();
-	if (blob->flags & NEW_CGROUP_NAMESPACE)
+	give_streams();
+	if (blob->user >= 0)
+		raise_limits();
+	else if (blob->flags & NEW_CGROUP_NAMESPACE)
 		must(S_CGROUP_NAMESPACE, sys(__NR_unshare, CLONE_NEWCGROUP));
 
-	if (blob->mode == OWN) {
+	if (blob->mode == OWN && blob->user >= 0) {
+		begin_in_user_namespace();
+	} else if (blob->mode == OWN) {
 		clone_and_leave(CLONE_NEWPID);
-	} else if (blob->mode == JOINED) {
-		must(S_JOIN, sys(__NR_setns, blob->target, CLONE_NEWPID));
+		mount_all();
 	} else if (blob->mode == EXEC) {
+		if (blob->join & CLONE_NEWUSER)
+			raise_limits();
 		must(S_JOIN, sys(__NR_setns, blob->target, blob->join));
+		if (blob->join & CLONE_NEWUSER)
+			become_its_root();
+	} else {
+		if (blob->mode == JOINED)
+			must(S_JOIN, sys(__NR_setns, blob->target, CLONE_NEWPID));
+		mount_all();
+		if (blob->user >= 0) {
+			enter_user_namespace();
+			copy_mounts();
+		}
 	}
-	mount_procs();
-	attach_mounts();
-	mask_paths();
-	protect_paths();
 	set_streams();
 	set_limits(); /* not before: what is done above may take more descriptors than the program may have */
 	if (blob->mode == OWN)

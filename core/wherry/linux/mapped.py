@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from wherry.linux import mounts
 from wherry.linux.credentials import making_files_as
@@ -51,7 +52,7 @@ def overlay(
         try:
             fd = _by_descriptor(lowers, upper, work, options, userns, owner)
         except OSError as error:
-            if error.errno != errno.EINVAL or _detached_layers:
+            if error.errno not in _UNKNOWN or _detached_layers:
                 raise
         else:
             _detached_layers = True
@@ -63,6 +64,8 @@ def overlay(
 
 _detached_layers: bool | None = None
 """Whether an overlay takes layers that are attached nowhere; None until tried."""
+_UNKNOWN: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
+"""What a kernel answers that does not: the second where it takes no descriptors at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

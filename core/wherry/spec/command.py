@@ -14,7 +14,7 @@ Source: the reference's `execdriver.Command` and `populateCommand`; runtime-spec
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -42,6 +42,42 @@ class IdMap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdMaps:
+    """Which ids of the host stand for those in a user namespace. Both begin with what stands for 0, root."""
+
+    uids: tuple[IdMap, ...]
+    gids: tuple[IdMap, ...]
+
+    @property
+    def root(self) -> tuple[int, int]:
+        """(uid, gid) on the host of root in the namespace."""
+        return self.uids[0].outside, self.gids[0].outside
+
+    def uid_outside(self, uid: int) -> int | None:
+        """The host's id for `uid` inside; None if there is none."""
+        return _mapped(uid, ((each.inside, each.outside, each.size) for each in self.uids))
+
+    def gid_outside(self, gid: int) -> int | None:
+        """The host's id for `gid` inside; None if there is none."""
+        return _mapped(gid, ((each.inside, each.outside, each.size) for each in self.gids))
+
+    def uid_inside(self, uid: int) -> int | None:
+        """What the host's `uid` is inside; None if it is nobody there."""
+        return _mapped(uid, ((each.outside, each.inside, each.size) for each in self.uids))
+
+    def gid_inside(self, gid: int) -> int | None:
+        """What the host's `gid` is inside; None if it is nobody there."""
+        return _mapped(gid, ((each.outside, each.inside, each.size) for each in self.gids))
+
+
+def _mapped(number: int, ranges: Iterable[tuple[int, int, int]]) -> int | None:
+    for first, other, size in ranges:
+        if first <= number < first + size:
+            return other + number - first
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Namespaces:
     """One choice per kind of namespace. The mount namespace is always the container's own."""
 
@@ -51,8 +87,10 @@ class Namespaces:
     uts: Namespace = Namespace()
     cgroup: Namespace = Namespace()
     user: Namespace = Namespace(kind="host")
-    uid_map: tuple[IdMap, ...] = ()
-    gid_map: tuple[IdMap, ...] = ()
+    """Where it is not the host's, the namespaces of the container's own belong to it, the mount namespace too."""
+    id_maps: IdMaps | None = None
+    """Of the user namespace, where that is `own` or `joined`. The root file system, and binds that are to be, are handed
+    over with their ids mapped already; what the driver makes belongs to `id_maps.root`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

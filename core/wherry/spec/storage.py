@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from wherry.spec.command import IdMap
+from wherry.spec.command import IdMaps
 from wherry.spec.markers import hookspec
 
 SPEC = (1, 0)
@@ -36,7 +36,8 @@ class Overlay:
     """None: read-only."""
     work: Path | None = None
     options: tuple[str, ...] = ()
-    idmap: tuple[IdMap, ...] = ()
+    idmap: IdMaps | None = None
+    """Owners are shown mapped, as in a user namespace; the core sets it. Layers lie as they are in the image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,8 @@ class Bind:
 
     path: Path
     read_only: bool = False
+    idmap: IdMaps | None = None
+    """As with `Overlay`."""
 
 
 Rootfs = Overlay | Bind

@@ -58,6 +58,7 @@ from wherry.testing.containers import (
     overlay_rootfs,
     poll,
 )
+from wherry.testing.user_namespaces import UserNamespacesContract
 
 MIB = 1 << 20
 
@@ -67,7 +68,7 @@ def status(output: bytes) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines(output))}
 
 
-class ExecDriverContract:
+class ExecDriverContract(UserNamespacesContract):
     """Inherit, and give a `driver` fixture."""
 
     @pytest.fixture(scope="class")

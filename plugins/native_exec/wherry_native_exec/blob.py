@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final
 
@@ -17,10 +17,12 @@ from wherry_native_exec.filters import with_gate
 from wherry_native_exec.users import Identity
 
 _MAGIC: Final = 0x59524857
-_VERSION: Final = 1
-_HEAD: Final = struct.Struct("=5I4i3i4Ii4I22II7Q")
+_VERSION: Final = 2
+_HEAD: Final = struct.Struct("=5I4i4i5Ii4I22II7Q")
 _UNLIMITED: Final = (1 << 64) - 1
 _UMASK: Final = 0o022
+EVERYTHING: Final = (1 << 64) - 1
+"""Every capability: whoever enters a user namespace has them all in there."""
 
 
 class Mode(IntEnum):
@@ -56,6 +58,10 @@ class Blob:
     proc: int
     target: int = -1
     into: int = -1
+    user: int = -1
+    """The user namespace that the process is to be in; -1 for the host's."""
+    owner: int = 0
+    """What the process's user is on the host."""
     join: int = 0
     tasks: Sequence[int] = ()
     filter: bytes = b""
@@ -65,7 +71,7 @@ class Blob:
     masked: Sequence[str] = ()
     readonly: Sequence[str] = ()
     extra_environment: Sequence[str] = ()
-    usable: int = field(default=_UNLIMITED)
+    usable: int = EVERYTHING
     """Capabilities that the engine has itself: others cannot be given."""
 
     def pack(self, process: Process, identity: Identity) -> bytes:
@@ -123,9 +129,11 @@ class Blob:
             self.proc,
             self.target,
             self.into,
+            self.user,
             self.join,
             identity.uid,
             identity.gid,
+            self.owner,
             _UMASK if process.umask is None else process.umask,
             process.oom_score_adj,
             capabilities.last(),

@@ -17,10 +17,10 @@ from typing import Final, NoReturn
 
 from wherry.errors import InvalidRequest, StartFailed, WherryError
 from wherry.linux import cgroups, mounts, namespaces, processes, sysctls
-from wherry.spec.command import Command, Namespace
+from wherry.spec.command import Command, IdMaps, Namespace
 from wherry.spec.exec import Stdio
-from wherry_native_exec import line, users
-from wherry_native_exec.blob import Blob, Flag, Mode
+from wherry_native_exec import line, owners, users
+from wherry_native_exec.blob import EVERYTHING, Blob, Flag, Mode
 from wherry_native_exec.tree import Tree
 
 _SIOCGIFFLAGS: Final = 0x8913
@@ -60,32 +60,26 @@ def _build(plan: Plan, end: socket.socket) -> NoReturn:
     command, process = plan.command, plan.command.process
     host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.umask(0)
-    _enter_namespaces(command)
-    _set_sysctls(command.sysctls)
+    user = _enter_namespaces(command)
+    maps = None if user is None else command.namespaces.id_maps
+    _set_sysctls(command.sysctls, maps)
 
     mounts.mount("", "/", flags=mounts.MS_SLAVE | mounts.MS_REC)
     mounts.move_mount(command.rootfs, "/")
-    tree = Tree(command.rootfs)
-    host_cgroup = command.namespaces.cgroup.kind == "host"
-    means: line.Means | None = None
-    for wanted in command.mounts:
-        if wanted.kind == "cgroup" and means is None:
-            # Not before: the keeper makes the cgroup while the mounts above it are made here.
-            means = line.receive_means(end)
-        tree.mount(wanted, plan.group, host_cgroup)
-    tree.devices(command.devices)
-    if command.shm is not None:
-        tree.share_memory(command.shm)
-    tree.find_terminals()
-    streams, master = _streams(plan, tree)
-    identity = users.look_up(tree.root, process.user, process.groups)
-    os.umask(0o022)
-    tree.make_cwd(process.cwd)
-    tree.become_root(command)
+    tree = Tree(command.rootfs, maps)
+    with owners.making(maps):
+        means = _furnish(plan, tree, end)
+        streams, master = _streams(plan, tree)
+        identity = users.look_up(tree.root, process.user, process.groups)
+        owner = owners.check(maps, identity)
+        os.umask(0o022)
+        tree.make_cwd(process.cwd)
+        held = namespaces.open_namespace("self", "mnt") if user is not None else None
+        tree.become_root(command)
     means = means or line.receive_means(end)
 
-    if master is not None or tree.devpts is not None:
-        line.tell_descriptors(end, master, tree.devpts)
+    if (master, tree.devpts, held) != (None, None, None):
+        line.tell_descriptors(end, master, tree.devpts, held)
     flags = Flag.INIT if command.init else Flag(0)
     if command.namespaces.cgroup.kind == "own":
         flags |= Flag.NEW_CGROUP_NAMESPACE
@@ -99,13 +93,15 @@ def _build(plan: Plan, end: socket.socket) -> NoReturn:
         target=-1 if pid_namespace is None else pid_namespace,
         tasks=means.entrance.tasks,
         into=-1 if means.entrance.into is None else means.entrance.into,
+        user=-1 if user is None else user,
+        owner=owner,
         filter=plan.filter,
         procs=tree.procs,
         attach=tree.late,
         masked=command.masked_paths,
         readonly=command.readonly_paths,
         extra_environment=extra_environment(process.env, identity),
-        usable=plan.usable,
+        usable=plan.usable if user is None else EVERYTHING,
     )
     packed = pack_to_memory(blob.pack(process, identity))
     for fd in (packed, *inherited(blob)):
@@ -114,10 +110,27 @@ def _build(plan: Plan, end: socket.socket) -> NoReturn:
     os.execve(means.program, name, {"W": str(packed)})
 
 
-def _enter_namespaces(command: Command) -> None:
+def _furnish(plan: Plan, tree: Tree, end: socket.socket) -> line.Means | None:
+    """All mounts and devices. What the keeper sends meanwhile, if it had to be waited for."""
+    command = plan.command
+    host_cgroup = command.namespaces.cgroup.kind == "host"
+    means: line.Means | None = None
+    for wanted in command.mounts:
+        if wanted.kind == "cgroup" and means is None:
+            # Not before: the keeper makes the cgroup while the mounts above it are made here.
+            means = line.receive_means(end)
+        tree.mount(wanted, plan.group, host_cgroup)
+    tree.devices(command.devices)
+    if command.shm is not None:
+        tree.share_memory(command.shm)
+    tree.find_terminals()
+    return means
+
+
+def _enter_namespaces(command: Command) -> int | None:
+    """Join and make namespaces. A descriptor of the user namespace that is to be entered last, if there is one."""
     wanted = command.namespaces
-    flags = namespaces.CLONE_NEWNS
-    own_network = False
+    new: list[str] = []
     each: tuple[tuple[str, Namespace], ...] = (
         ("net", wanted.net),
         ("ipc", wanted.ipc),
@@ -131,16 +144,21 @@ def _enter_namespaces(command: Command) -> None:
             namespaces.setns(choice.descriptor, namespaces.FLAGS[kind])
         elif choice.kind == "own" and kind != "cgroup":
             # That of cgroups is for wherry-init to make: it begins where the process then is.
+            new.append(kind)
+    user = None if wanted.user.kind == "host" else owners.enter_new(wanted, new)
+    flags = namespaces.CLONE_NEWNS
+    if user is None:
+        for kind in new:
             flags |= namespaces.FLAGS[kind]
-            own_network = own_network or kind == "net"
     namespaces.unshare(flags)
-    if own_network:
+    if "net" in new:
         _raise_loopback()
     if wanted.uts.kind == "own":
         if command.hostname:
             namespaces.set_host_name(command.hostname)
         if command.domainname:
             namespaces.set_domain_name(command.domainname)
+    return user
 
 
 def _raise_loopback() -> None:
@@ -150,14 +168,25 @@ def _raise_loopback() -> None:
         fcntl.ioctl(query, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
 
 
-def _set_sysctls(wanted: Mapping[str, str]) -> None:
+def _set_sysctls(wanted: Mapping[str, str], maps: IdMaps | None) -> None:
     for name, value in wanted.items():
         try:
-            sysctls.write(name, value)
+            _set_sysctl(name, value, maps)
         except ValueError as error:
             raise InvalidRequest(str(error)) from error
         except OSError as error:
             raise StartFailed(f"cannot set sysctl {name} to {value}: {error.strerror}") from error
+
+
+def _set_sysctl(name: str, value: str, maps: IdMaps | None) -> None:
+    try:
+        sysctls.write(name, value)
+    except PermissionError:
+        if maps is None:
+            raise
+        # Since Linux 6.9 some of an ipc namespace are its owner's to set, and nobody else's.
+        with owners.acting(maps):
+            sysctls.write(name, value)
 
 
 def _streams(plan: Plan, tree: Tree) -> tuple[tuple[int, int, int], int | None]:
@@ -193,6 +222,6 @@ def pack_to_memory(content: bytes) -> int:
 
 def inherited(blob: Blob) -> list[int]:
     """Descriptors that wherry-init is told by number."""
-    numbers = [blob.control, *blob.streams, blob.proc, blob.target, blob.into, *blob.tasks]
+    numbers = [blob.control, *blob.streams, blob.proc, blob.target, blob.into, blob.user, *blob.tasks]
     numbers += [fd for fd, _ in blob.attach]
     return list(dict.fromkeys(fd for fd in numbers if fd >= 0))

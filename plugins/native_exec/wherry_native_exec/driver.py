@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable, Unsupported
+from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from wherry.linux import capabilities, cgroups, processes
 from wherry.spec import hookimpl
 from wherry.spec.command import Command, Process, Resources
@@ -146,7 +146,7 @@ class NativeExec:
 
     @hookimpl
     def capabilities(self) -> ExecCapabilities:
-        return ExecCapabilities()
+        return ExecCapabilities(user_namespaces=True)
 
     def _warn(self, warnings: Sequence[str], container: str) -> None:
         if self._services is not None:
@@ -155,8 +155,8 @@ class NativeExec:
 
 
 def _refuse(command: Command) -> None:
-    if command.namespaces.user.kind != "host":
-        raise Unsupported("the native exec driver has no user namespaces")
+    if command.namespaces.user.kind != "host" and command.namespaces.id_maps is None:
+        raise InvalidRequest("a user namespace needs maps of ids")
     if not command.process.argv or not command.process.argv[0]:
         raise InvalidRequest("no command specified")
 

@@ -14,8 +14,8 @@ from wherry.errors import Conflict, InvalidRequest
 from wherry.linux import capabilities, cgroups, namespaces, processes, terminal
 from wherry.spec.command import Command, Process
 from wherry.spec.exec import Started, State, Stdio
-from wherry_native_exec import builder, program, users
-from wherry_native_exec.blob import Blob, Mode
+from wherry_native_exec import builder, owners, program, users
+from wherry_native_exec.blob import EVERYTHING, Blob, Mode
 from wherry_native_exec.filters import Filters
 from wherry_native_exec.line import Line, pair
 
@@ -36,9 +36,11 @@ class Held:
     devpts: int | None
     process: int
     """A pidfd of process 1."""
+    mounts: int | None = None
+    """The mount namespace that `root` and `devpts` are in, where process 1 lives in a copy of it."""
 
     def close(self) -> None:
-        for fd in (self.root, self.devpts, self.process):
+        for fd in (self.root, self.devpts, self.process, self.mounts):
             if fd is not None:
                 os.close(fd)
 
@@ -57,6 +59,7 @@ def join(
         raise Conflict(f"Container {state['id']!s} is paused, unpause the container before exec")
     chosen = filters.of(process)
     identity = users.look_up(held.root, process.user, process.groups)
+    maps = held.command.namespaces.id_maps if held.command.namespaces.user.kind != "host" else None
     with ExitStack() as undo, ExitStack() as always:
         master = None
         if process.tty:
@@ -86,9 +89,10 @@ def join(
             join=_namespaces(held.command),
             tasks=entrance.tasks,
             into=-1 if entrance.into is None else entrance.into,
+            owner=owners.check(maps, identity),
             filter=chosen,
             extra_environment=builder.extra_environment(process.env, identity),
-            usable=usable_capabilities(),
+            usable=usable_capabilities() if maps is None else EVERYTHING,
         )
         packed = builder.pack_to_memory(blob.pack(process, identity))
         always.callback(os.close, packed)
@@ -129,7 +133,7 @@ def _wait(line: Line) -> None:
 def _namespaces(command: Command) -> int:
     """Flags of those that the container does not share with the host."""
     flags = namespaces.CLONE_NEWNS
-    for kind in ("net", "ipc", "pid", "uts", "cgroup"):
+    for kind in ("net", "ipc", "pid", "uts", "cgroup", "user"):
         if getattr(command.namespaces, kind).kind != "host":
             flags |= namespaces.FLAGS[kind]
     return flags

@@ -43,10 +43,11 @@ from wherry.linux.waiting import readable
 
 _REPORT: Final = struct.Struct("=IiIi")
 _CREDENTIALS: Final = struct.Struct("=iII")
-_ANCILLARY: Final = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(2 * array.array("i").itemsize)
+_ANCILLARY: Final = socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(3 * array.array("i").itemsize)
 _LARGEST: Final = 65536
 TERMINAL: Final = 1
 DEVPTS: Final = 2
+MOUNTS: Final = 4
 """Flags of D: which descriptors come along, in this order."""
 
 _STEPS: Final = {
@@ -77,6 +78,8 @@ _STEPS: Final = {
     25: "cannot make a session keyring; the container shares the launcher's, which is empty",
     26: "cannot have the scheduling of the kernel's default",
     27: "cannot reset securebits; set-user-id programs may not work",
+    28: "cannot enter the user namespace",
+    29: "cannot make a mount namespace",
 }
 """`enum step` of wherry-init.c, as sentences."""
 _WARNINGS: Final = 64
@@ -112,6 +115,8 @@ class Line:
     """Children that live in the host's pid namespace, not reaped yet; the first is put here by who made it."""
     terminal: int | None = None
     devpts: int | None = None
+    mounts: int | None = None
+    """The mount namespace that the tree was made in, where the process gets a copy of it."""
     warnings: list[str] = field(default_factory=list)
     _at_barrier: set[int] = field(default_factory=set)
 
@@ -189,6 +194,8 @@ class Line:
                 self.terminal = descriptors.pop(0)
             if data[1] & DEVPTS:
                 self.devpts = descriptors.pop(0)
+            if data[1] & MOUNTS:
+                self.mounts = descriptors.pop(0)
         elif trusted and data[:1] == b"J":
             raise from_wire(json.loads(data[1:]))
         elif len(data) == _REPORT.size:
@@ -283,7 +290,10 @@ def receive_means(end: socket.socket) -> Means:
     return Means(program, Entrance(tasks=tuple(rest), into=into))
 
 
-def tell_descriptors(end: socket.socket, terminal: int | None, devpts: int | None) -> None:
+def tell_descriptors(
+    end: socket.socket, terminal: int | None, devpts: int | None, mounts: int | None
+) -> None:
     """Hand the keeper what only a builder could open."""
-    flags = (TERMINAL if terminal is not None else 0) | (DEVPTS if devpts is not None else 0)
-    socket.send_fds(end, [bytes([ord("D"), flags])], [fd for fd in (terminal, devpts) if fd is not None])
+    each = ((TERMINAL, terminal), (DEVPTS, devpts), (MOUNTS, mounts))
+    flags = sum(flag for flag, fd in each if fd is not None)
+    socket.send_fds(end, [bytes([ord("D"), flags])], [fd for _, fd in each if fd is not None])

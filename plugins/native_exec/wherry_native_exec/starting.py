@@ -61,6 +61,7 @@ def start(command: Command, stdio: Stdio, filters: Filters) -> tuple[Started, He
             command=command,
             root=os.dup(command.rootfs),
             devpts=line.devpts,
+            mounts=line.mounts,
             process=os.pidfd_open(line.pid),
         )
         state = {
@@ -124,7 +125,7 @@ def _send_means(line: Line, group: cgroups.Cgroup) -> None:
 def _end(line: Line) -> None:
     """Kill and reap whoever is on the other end of the line."""
     end_all(line)
-    for fd in (line.terminal, line.devpts):
+    for fd in (line.terminal, line.devpts, line.mounts):
         if fd is not None:
             os.close(fd)
 

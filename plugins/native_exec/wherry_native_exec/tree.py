@@ -15,8 +15,8 @@ from typing import Final
 
 from wherry.errors import InvalidRequest, StartFailed
 from wherry.linux import cgroups, mountinfo, mounts, paths, terminal
-from wherry.spec.command import Command, Device, Mount
-from wherry_native_exec import procfs
+from wherry.spec.command import Command, Device, IdMaps, Mount
+from wherry_native_exec import owners, procfs
 
 _DEVICES: Final = tuple(
     Device(path=f"/dev/{name}", kind="c", major=major, minor=minor)
@@ -46,6 +46,8 @@ class Tree:
     """A tree being built below `root`, the container's root directory; descriptors end with this process's execve."""
 
     root: int
+    maps: IdMaps | None = None
+    """Where the container has a user namespace: numbers of users are those in there."""
     procs: list[tuple[str, int]] = field(default_factory=list)
     """For wherry-init: (target, MOUNT_ATTR_*)."""
     late: list[tuple[int, str]] = field(default_factory=list)
@@ -99,7 +101,8 @@ class Tree:
             self._file_system(wanted, target, attributes[0])
 
     def _file_system(self, wanted: Mount, target: str, attributes: int) -> None:
-        options = [("source", wanted.source or _NAMES[wanted.kind]), *mounts.split_options(wanted.data)]
+        options = owners.mount_options(self.maps, mounts.split_options(wanted.data))
+        options.insert(0, ("source", wanted.source or _NAMES[wanted.kind]))
         place = self._place(wanted, target, options)
         try:
             fd = mounts.new(wanted.kind, options, attributes)
@@ -223,7 +226,8 @@ class Tree:
         except OSError as error:
             raise StartFailed(f"cannot make the device {device.path}: {error.strerror}") from error
         if device.uid or device.gid:
-            os.chown(name, device.uid, device.gid, dir_fd=directory, follow_symlinks=False)
+            uid, gid = owners.outside(self.maps, device.uid, device.gid)
+            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
 
     def find_terminals(self) -> None:
         """Where /dev is not ours: the devpts that came with it, as with `-v /dev:/dev`, if there is one."""
