@@ -10,6 +10,7 @@ from pathlib import Path
 from wherry.cgroups.support import Support
 from wherry.config import Settings
 from wherry.container.container import Container
+from wherry.container.exec_table import Execs
 from wherry.container.registry import Containers
 from wherry.discovery import Catalogue
 from wherry.errors import WherryError
@@ -21,7 +22,6 @@ from wherry.network.networks import Networks
 from wherry.plugins import Driver
 from wherry.spec.command import Seccomp
 from wherry.spec.extension import Caller, Request
-from wherry.spec.frontend import ExecView
 from wherry.timers import Timers
 from wherry.volumes import Volumes
 
@@ -57,7 +57,7 @@ class House:
     extensions: tuple[Driver, ...] = ()
     seccomp: Seccomp = field(default_factory=Seccomp)
     """The filter of containers that name none."""
-    execs: dict[str, ExecView] = field(default_factory=dict)
+    execs: Execs = field(default_factory=Execs)
     closing: bool = False
 
     def exec_driver(self, container: Container) -> Driver:

@@ -65,6 +65,8 @@ class Container:
         self.waiters: list[tuple[str, Future[ExitStatus]]] = []
         self.waiters_lock = threading.Lock()
         self.stop_requested = False
+        self.terminal_size: tuple[int, int] | None = None
+        """What a client asked for; a restart begins with it."""
         self.log_streams: set[LogStream] = set()
         self.backoff = 0.1
         self.view = self._snapshot()

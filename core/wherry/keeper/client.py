@@ -240,10 +240,12 @@ class Keeper:
         process: Process,
         attachment: Attachment | None,
         stdin: bool,
+        note: Any = None,
         deadline: float = 10.0,
     ) -> int:
         """Run another process in the container; its pid. Raises like `start`; then the client was told why as well.
 
+        `note` is said back by `status` and with the exit, also to a daemon that comes later.
         The attachment's descriptor is closed here, also on an error.
         """
         descriptors = [] if attachment is None else [attachment.descriptor]
@@ -259,6 +261,7 @@ class Keeper:
                 process=process,
                 stdin=stdin,
                 attachment=wanted,
+                note=note,
             )
         finally:
             for descriptor in descriptors:

@@ -38,8 +38,10 @@ KEPT: Final = 256
 class Exec:
     """One exec, from its start until its clients are gone."""
 
-    def __init__(self, exec_id: str, streams: Streams) -> None:
+    def __init__(self, exec_id: str, streams: Streams, note: Any) -> None:
         self.exec_id = exec_id
+        self.about = {} if note is None else {"note": note}
+        """What the daemon that started it would have the next daemon know of it."""
         self.streams = streams
         self.pid = self.watch = 0
         self.exited = False
@@ -54,17 +56,16 @@ class Execs:
         self._children = children
         self._settled = settled
         self._execs: dict[str, Exec] = {}
-        self._codes: dict[str, int] = {}
+        self._ended: dict[str, dict[str, Any]] = {}
 
     @property
     def idle(self) -> bool:
         return not self._execs
 
     def status(self) -> dict[str, Any]:
-        """Exec id → {"pid"} of those that run, {"code"} of the last that ended."""
-        known: dict[str, Any] = {exec_id: {"code": code} for exec_id, code in self._codes.items()}
-        known.update({e.exec_id: {"pid": e.pid} for e in self._execs.values() if not e.exited})
-        return known
+        """Exec id → {"pid"} of those that run, {"code"} of the last that ended; with {"note"} what came with `exec`."""
+        running = {e.exec_id: {"pid": e.pid, **e.about} for e in self._execs.values() if not e.exited}
+        return {**self._ended, **running}
 
     def start(self, driver: Driver, state: Mapping[str, Any], request: Request) -> dict[str, Any]:
         exec_id = str(request.fields["exec_id"])
@@ -83,7 +84,7 @@ class Execs:
         if attached is not None:
             wanted = parse(attached, Attached)
             streams.attach(wanted, request.take(wanted.descriptor), patience=PATIENCE)
-        made = Exec(exec_id, streams)
+        made = Exec(exec_id, streams, request.fields.get("note"))
         try:
             with streams_for(tty=process.tty, stdin=stdin, output=attached is not None) as (stdio, ends):
                 started = driver.call("exec", state=state, process=process, stdio=stdio)
@@ -121,12 +122,12 @@ class Execs:
     def _exited(self, made: Exec, status: int) -> None:
         code, signal = exit_code(status)
         made.exited = True
-        self._codes[made.exec_id] = code
-        while len(self._codes) > KEPT:
-            self._codes.pop(next(iter(self._codes)))
+        self._ended[made.exec_id] = {"code": code, **made.about}
+        while len(self._ended) > KEPT:
+            self._ended.pop(next(iter(self._ended)))
         self._line.tell_surely(
             "exec-exit",
-            {"exec_id": made.exec_id, "code": code, "signal": signal},
+            {"exec_id": made.exec_id, "code": code, "signal": signal, **made.about},
             partial(self._was_seen, made),
         )
         if self._line.connected:

@@ -6,18 +6,18 @@ import dataclasses
 import os
 import secrets
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
+
+import msgspec
 
 from wherry.container.container import Container
 from wherry.errors import Conflict, InvalidRequest, NotFound, WherryError
 from wherry.house import House
-from wherry.lifecycle import capability_sets, command
+from wherry.lifecycle import capability_sets, command, naming
+from wherry.lifecycle.create import check_texts
 from wherry.lifecycle.usual import usual_of
 from wherry.spec.command import Process
 from wherry.spec.frontend import Attachment, ExecRequest, ExecView
-
-KEPT: Final = 512
-"""Ended execs that can still be inspected, per engine."""
 
 
 def create(house: House, name: str, request: ExecRequest) -> str:
@@ -27,12 +27,14 @@ def create(house: House, name: str, request: ExecRequest) -> str:
     _runs(container)
     if not request.cmd or not request.cmd[0]:
         raise InvalidRequest("No exec command specified")
+    check_texts(request.env, request.user, request.working_dir, *request.cmd)
+    if request.working_dir and not request.working_dir.startswith("/"):
+        raise InvalidRequest(f"Cwd must be an absolute path: {request.working_dir}")
     exec_id = secrets.token_hex(32)
-    house.execs[exec_id] = ExecView(id=exec_id, container_id=container.id, request=request)
+    house.execs.add(ExecView(id=exec_id, container_id=container.id, request=request))
     container.exec_ids.append(exec_id)
     container.publish()
     house.tell(container, f"exec_create: {' '.join(request.cmd)}", execID=exec_id)
-    _forget_old(house)
     return exec_id
 
 
@@ -41,63 +43,69 @@ def start(
 ) -> None:
     """Run it. Conflict if it ran already; StartFailed and its kin. Takes over the attachment's descriptor."""
     try:
-        view = inspect(house, exec_id)
-        if view.running or view.exit_code is not None:
-            raise Conflict(f"Error: Exec command {exec_id} has already run")
-        container = house.containers.get(view.container_id)
+        container = house.containers.get(inspect(house, exec_id).container_id)
         _runs(container)
         keeper = container.keeper
         if keeper is None:
             raise Conflict(f"container {container.id} is not running")
-        wanted = process(house, container, view.request, console_size)
+        view = house.execs.begin(exec_id)
+        if console_size is not None:
+            view = house.execs.resize(exec_id, *console_size)
     except WherryError:
         if attachment is not None:
             os.close(attachment.descriptor)
         raise
     request = view.request
-    house.execs[exec_id] = dataclasses.replace(view, running=True)
-    if attachment is not None:
-        attachment = dataclasses.replace(
-            attachment,
-            stdin=request.attach_stdin,
-            stdout=request.attach_stdout,
-            stderr=request.attach_stderr,
-            multiplexed=not request.tty,
-            detach_keys=request.detach_keys or attachment.detach_keys,
-        )
-    try:
-        pid = keeper.exec(exec_id, wanted, attachment, stdin=request.attach_stdin)
-    except WherryError as error:
-        code = getattr(error, "exit_code", 126)
-        house.execs[exec_id] = dataclasses.replace(house.execs[exec_id], running=False, exit_code=code)
-        _leave(container, exec_id)
-        house.tell(container, "exec_die", execID=exec_id, exitCode=str(code))
-        raise
-    known = house.execs[exec_id]
-    if known.running:
-        house.execs[exec_id] = dataclasses.replace(known, pid=pid)
     house.tell(container, f"exec_start: {' '.join(request.cmd)}", execID=exec_id)
+    try:
+        if attachment is not None:
+            attachment = dataclasses.replace(
+                attachment,
+                stdin=request.attach_stdin,
+                stdout=request.attach_stdout,
+                stderr=request.attach_stderr,
+                multiplexed=not request.tty,
+                detach_keys=request.detach_keys or attachment.detach_keys,
+            )
+        wanted = _process(house, container, request, attachment)
+        # What `inspect` shows is left with the keeper for the next daemon; the environment may hold secrets.
+        note = msgspec.to_builtins(dataclasses.replace(request, env=()))
+        pid = keeper.exec(exec_id, wanted, attachment, stdin=request.attach_stdin, note=note)
+    except WherryError as error:
+        _end(house, container, exec_id, getattr(error, "exit_code", 126))
+        raise
+    asked = house.execs.started(exec_id, pid)
+    if asked.running and asked.request.console_size != request.console_size:
+        resize(house, exec_id, *(asked.request.console_size or (0, 0)))  # while it was being made
 
 
-def process(
-    house: House, container: Container, request: ExecRequest, console_size: tuple[int, int] | None
+def _process(
+    house: House, container: Container, request: ExecRequest, attachment: Attachment | None
 ) -> Process:
+    """The process of a request; on an error the attachment's descriptor is closed, as the keeper's client does."""
+    try:
+        return process(house, container, request)
+    except WherryError:
+        if attachment is not None:
+            os.close(attachment.descriptor)
+        raise
+
+
+def process(house: House, container: Container, request: ExecRequest) -> Process:
     """An exec's process: the container's, with its own words, user, environment and privileges."""
     config, host = container.record.config, container.host_config
-    base = command.process(config, host, command.environment(config), usual_of(house))
-    variables = command.merge_environment(
-        [e for e in base.env if not (e.startswith("TERM=") and not request.tty)]
-        + (["TERM=xterm"] if request.tty else []),
-        request.env,
+    linked = naming.link_environment(house, container)
+    base = command.process(
+        config, host, command.environment(config, linked, tty=request.tty), usual_of(house)
     )
     changed = dataclasses.replace(
         base,
         argv=request.cmd,
-        env=variables,
+        env=command.merge_environment(base.env, request.env),
         cwd=request.working_dir or base.cwd,
         user=request.user or base.user,
         tty=request.tty,
-        console_size=console_size or request.console_size,
+        console_size=request.console_size,
     )
     if request.privileged:
         # As Docker: every capability, and the container's filter all the same.
@@ -109,46 +117,78 @@ def process(
 
 def inspect(house: House, exec_id: str) -> ExecView:
     """An exec by its id."""
-    try:
-        return house.execs[exec_id]
-    except KeyError:
-        raise NotFound("exec instance", exec_id) from None
+    return house.execs.get(exec_id)
 
 
 def resize(house: House, exec_id: str, rows: int, columns: int) -> None:
-    """Tell an exec's terminal its size."""
-    view = inspect(house, exec_id)
-    container = house.containers.get(view.container_id)
-    if container.keeper is None or not view.running:
-        raise Conflict(f"exec {exec_id} is not running")
-    container.keeper.exec_resize(exec_id, rows, columns)
-
-
-def ended(house: House, container: Container, event: Mapping[str, Any], quietly: bool = False) -> None:
-    """An exec has ended, or its container has."""
-    view = house.execs.get(str(event["exec_id"]))
-    if view is None or (view.exit_code is not None and not view.running) or (quietly and not view.running):
+    """Tell an exec's terminal its size; before there is one, it is remembered and the terminal begins with it."""
+    view = house.execs.resize(exec_id, rows, columns)
+    if not view.pid:
         return
-    house.execs[view.id] = dataclasses.replace(view, running=False, exit_code=int(event["code"]), pid=0)
-    if not quietly:
-        _leave(container, view.id)
-    house.tell(container, "exec_die", execID=view.id, exitCode=str(event["code"]))
+    keeper = house.containers.get(view.container_id).keeper
+    if keeper is None:
+        raise Conflict(f"exec {exec_id} is not running")
+    try:
+        keeper.exec_resize(exec_id, rows, columns)
+    except NotFound:
+        raise Conflict(f"exec {exec_id} is not running") from None
 
 
-def _leave(container: Container, exec_id: str) -> None:
-    if exec_id in container.exec_ids:
-        container.exec_ids.remove(exec_id)
+def ended(house: House, container: Container, event: Mapping[str, Any]) -> None:
+    """A keeper says that an exec has ended; perhaps one of an earlier daemon."""
+    exec_id = str(event["exec_id"])
+    remember(house, container, exec_id, event)
+    _end(house, container, exec_id, int(event["code"]))
+
+
+def remember(house: House, container: Container, exec_id: str, known: Mapping[str, Any]) -> None:
+    """Take up an exec that an earlier daemon started, by what the keeper knows of it."""
+    if "note" not in known:
+        return
+    view = ExecView(
+        id=exec_id,
+        container_id=container.id,
+        request=msgspec.convert(known["note"], ExecRequest),
+        running=True,
+        pid=int(known.get("pid", 0)),
+    )
+    if house.execs.add(view) is view:
+        container.exec_ids.append(exec_id)
         container.publish()
 
 
+def restore(house: House, container: Container, known: Mapping[str, Mapping[str, Any]]) -> None:
+    """All execs that a keeper knows of: those that run, and the last that ended."""
+    for exec_id, what in known.items():
+        remember(house, container, exec_id, what)
+        if "code" in what:
+            _end(house, container, exec_id, int(what["code"]), quietly=True)
+
+
+def end_all(house: House, container: Container) -> None:
+    """The container has ended, and its execs with it."""
+    for exec_id in tuple(container.exec_ids):
+        _end(house, container, exec_id, 137)
+    container.exec_ids.clear()
+
+
+def _end(house: House, container: Container, exec_id: str, code: int, *, quietly: bool = False) -> None:
+    if house.execs.end(exec_id, code) is None:
+        return
+    if exec_id in container.exec_ids:
+        container.exec_ids.remove(exec_id)
+        container.publish()
+    if not quietly:
+        house.tell(container, "exec_die", execID=exec_id, exitCode=str(code))
+
+
 def _runs(container: Container) -> None:
-    if container.view.status == "paused":
-        raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
-    if not container.running:
-        raise Conflict(f"container {container.id} is not running")
-
-
-def _forget_old(house: House) -> None:
-    ended_ones = [key for key, view in house.execs.copy().items() if view.exit_code is not None]
-    for key in ended_ones[: max(0, len(ended_ones) - KEPT)]:
-        house.execs.pop(key, None)
+    """Conflict, in Docker's words, where nothing can be executed."""
+    match container.view.status:
+        case "paused":
+            raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+        case "restarting":
+            raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
+        case "running":
+            return
+    raise Conflict(f"container {container.id} is not running")

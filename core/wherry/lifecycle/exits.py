@@ -135,8 +135,7 @@ def bring_down(house: House, container: Container, run: Run) -> None:
     house.run_file(container).unlink(missing_ok=True)
     # The keeper still holds the root, and closes it last: that syncs an overlay, which nobody should wait for.
     container.root.end_run()
-    for exec_id in container.exec_ids:
-        execs.ended(house, container, {"exec_id": exec_id, "code": 137, "event": "exec-exit"}, quietly=True)
+    execs.end_all(house, container)
 
 
 def _restart_in(house: House, container: Container, code: int) -> float | None:

@@ -65,7 +65,7 @@ def purge(house: House, container: Container, *, volumes: bool) -> None:
     house.containers.drop(container)
     house.networks.promises.drop(container.id)
     for exec_id in container.exec_ids:
-        house.execs.pop(exec_id, None)
+        house.execs.drop(exec_id)
     house.tell(container, "destroy")
     settle(container, code, removed=True)
     house.background.submit(shutil.rmtree, aside, ignore_errors=True)

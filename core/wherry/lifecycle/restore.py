@@ -21,7 +21,7 @@ from wherry.container.container import Container, Run
 from wherry.container.state import Move
 from wherry.errors import WherryError
 from wherry.house import House
-from wherry.lifecycle import exits, networking
+from wherry.lifecycle import execs, exits, networking
 from wherry.lifecycle.remove import ASIDE, leftovers, purge
 from wherry.lifecycle.rootfs import storage_data
 
@@ -93,6 +93,7 @@ def adopt(house: House, container: Container) -> Run | None:
         container.keeper_gone.set()
         return run
     container.run = run
+    execs.restore(house, container, container.keeper.status_at_hello.get("execs", {}))
     if container.state.status not in ("running", "paused"):
         container.change(status="running")
     container.publish()

@@ -236,11 +236,14 @@ def command(begun: Start, undo: Undo) -> None:
     assert begun.connection is not None
     plain = defaults.SYSCTLS if begun.connection.plan.kind == "own" else {}
     sysctls.check_container(house, host)
+    process = commands.process(config, host, begun.environment, usual_of(house))
+    if container.terminal_size is not None:
+        process = dataclasses.replace(process, console_size=container.terminal_size)
     begun.command = Command(
         id=container.id,
         rootfs=begun.rootfs,
         readonly_rootfs=host.readonly_rootfs,
-        process=commands.process(config, host, begun.environment, usual_of(house)),
+        process=process,
         hostname="" if host.uts_mode == "host" else config.hostname,
         domainname=config.domainname,
         init=bool(host.init),

@@ -58,9 +58,12 @@ def logs(house: House, name: str, query: Query, follow: bool = False) -> LogStre
 
 
 def resize(house: House, name: str, rows: int, columns: int) -> None:
-    """Tell the container's terminal its size. Conflict if it does not run."""
+    """Tell the container's terminal its size; before the first start it is remembered. Conflict if it has ended."""
     container = house.containers.get(name)
     keeper = container.keeper
+    container.terminal_size = (rows, columns)
+    if container.view.status in ("created", "restarting"):
+        return
     if not container.running or keeper is None:
         raise Conflict(f"cannot resize a stopped container: container {container.id} is not running")
     keeper.resize(rows, columns)

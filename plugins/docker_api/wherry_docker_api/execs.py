@@ -13,6 +13,11 @@ from wherry_docker_api.call import Call, Route
 from wherry_docker_api.containers import size
 from wherry_docker_api.frames import stdout_frame
 
+_NOT_RUNNING: Final = {
+    "paused": "Container {} is paused, unpause the container before exec",
+    "restarting": "Container {} is restarting, wait until the container is running",
+}
+
 
 class ExecBody(Value, frozen=True):
     user: str = ""
@@ -64,8 +69,7 @@ async def start(call: Call) -> Answer | None:
         raise Conflict(f"Error: Exec command {view.id} is already running")
     container = call.engine.inspect(view.container_id)
     if container.status != "running":
-        why = "paused, unpause the container before exec" if container.status == "paused" else "not running"
-        raise Conflict(f"container {container.id} is {why}")
+        raise Conflict(_NOT_RUNNING.get(container.status, "container {} is not running").format(container.id))
     console = _console(body.console_size, call)
     if body.detach:
         await call.door.work(call.engine.exec_start, view.id, None, console)
