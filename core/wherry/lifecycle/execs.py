@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from wherry.container.container import Container
-from wherry.errors import Conflict, InvalidRequest, NotFound, WherryError
+from wherry.errors import CommandNotFound, Conflict, InvalidRequest, NotFound, WherryError
 from wherry.house import House
 from wherry.lifecycle import capability_sets, command, naming
 from wherry.lifecycle.create import check_texts
@@ -72,7 +72,8 @@ def start(
         note = msgspec.to_builtins(dataclasses.replace(request, env=()))
         pid = keeper.exec(exec_id, wanted, attachment, stdin=request.attach_stdin, note=note)
     except WherryError as error:
-        _end(house, container, exec_id, getattr(error, "exit_code", 126))
+        # Docker has 127 for what is not there, and 126 for all else that keeps it from running.
+        _end(house, container, exec_id, 127 if isinstance(error, CommandNotFound) else 126)
         raise
     asked = house.execs.started(exec_id, pid)
     if asked.running and asked.request.console_size != request.console_size:
@@ -186,7 +187,7 @@ def _runs(container: Container) -> None:
     """Conflict, in Docker's words, where nothing can be executed."""
     match container.view.status:
         case "paused":
-            raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
+            raise Conflict(f"Container {container.name} is paused, unpause the container before exec")
         case "restarting":
             raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
         case "running":
