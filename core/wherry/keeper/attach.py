@@ -28,7 +28,8 @@ LINGER: Final = 1.0
 """Seconds between our last byte and the close: what a client still sends must not turn into a reset."""
 DEFAULT_KEYS: Final = "ctrl-p,ctrl-q"
 
-_frame = struct.Struct(">BxxxI").pack
+frame: Final = struct.Struct(">BxxxI").pack
+"""(stream, length) as the header of a chunk."""
 
 
 def parse_keys(text: str) -> bytes:
@@ -108,6 +109,7 @@ class Client:
         multiplexed: bool,
         keys: DetachKeys | None,
         patience: float,
+        held: bool = False,
     ) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(False)
@@ -118,6 +120,7 @@ class Client:
         self._multiplexed = multiplexed
         self._keys = keys
         self._patience = patience
+        self._held = held
         self._pending: deque[bytes | memoryview] = deque()
         self._waiting = 0
         self._reading = True
@@ -126,6 +129,10 @@ class Client:
         self._closed = False
         self._impatience: Timer | None = None
         self._rewatch()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     @property
     def lags(self) -> bool:
@@ -139,8 +146,8 @@ class Client:
         """Send a chunk of stream 1 (stdout) or 2 (stderr), or keep it until the client reads."""
         if not self._wanted[stream - 1] or self._leaving:
             return
-        pieces = [_frame(stream, len(chunk)), chunk] if self._multiplexed else [chunk]
-        if self._pending:
+        pieces = [frame(stream, len(chunk)), chunk] if self._multiplexed else [chunk]
+        if self._pending or self._held:
             self._keep(pieces, 0)
             return
         try:
@@ -177,10 +184,20 @@ class Client:
         if self._leaving or self._closed:
             return
         self._leaving = True
-        if self.flushed:
+        if self.flushed and not self._held:
             self._part()
         else:
             self._fret()
+
+    def go(self) -> None:
+        """Send from now on what was kept, and what comes."""
+        if not self._held or self._closed:
+            return
+        self._held = False
+        if self._leaving and self.flushed:
+            self._part()
+        else:
+            self._rewatch()
 
     def drop(self) -> None:
         """Close at once, whatever waits."""
@@ -290,7 +307,7 @@ class Client:
         self._process.parted(self)
 
     def _rewatch(self) -> None:
-        events = (READ if self._reading else 0) | (WRITE if self._pending else 0)
+        events = (READ if self._reading else 0) | (WRITE if self._pending and not self._held else 0)
         self._loop.watch(self._socket.fileno(), events, self._ready)
 
     def _close(self, why: str) -> None:

@@ -27,6 +27,7 @@ from wherry.keeper.protocol import (
     MESSAGE_LIMIT,
     PROTOCOL,
     Attached,
+    Held,
     Running,
     Setup,
     Warm,
@@ -233,6 +234,18 @@ class Keeper:
             self._ask("attach", [attachment.descriptor], 10.0, attachment=attached(attachment, 0))
         finally:
             os.close(attachment.descriptor)
+
+    def attach_held(self, attachment: Attachment) -> Held:
+        """Hand a client over that gets its output only after `go`. The descriptor stays the caller's, who may write
+        to it until then what the client has missed. Conflict: the container has ended."""
+        parse_keys(attachment.detach_keys)
+        wanted = dataclasses.replace(attached(attachment, 0), hold=True)
+        value, _ = self._ask("attach", [attachment.descriptor], 10.0, attachment=wanted)
+        return parse(value, Held)
+
+    def go(self, held: Held) -> None:
+        """Let a held client have its output."""
+        self._ask("attach-go", [], 10.0, client=held.client)
 
     def exec(
         self,

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from wherry.errors import Conflict, InvalidRequest, StartFailed, WherryError
+from wherry.keeper.attach import Client
 from wherry.keeper.birth import seal_imports
 from wherry.keeper.children import Children
 from wherry.keeper.execs import SEEN, Execs
 from wherry.keeper.exits import exit_code, write_exit
 from wherry.keeper.line import Answer, Line, Request
 from wherry.keeper.loop import Loop
-from wherry.keeper.protocol import PROTOCOL, Attached, ExitRecord, Phase, Setup, from_json, parse
+from wherry.keeper.protocol import PROTOCOL, Attached, ExitRecord, Held, Phase, Setup, from_json, parse
 from wherry.keeper.pump import CLOSING, LogPump
 from wherry.keeper.stdio import streams_for
 from wherry.keeper.streams import Streams
@@ -72,6 +73,7 @@ class Keeper:
                 "start": self._start,
                 "release": self._release,
                 "attach": self._attach,
+                "attach-go": self._attach_go,
                 "exec": self._exec,
                 "resize": self._resize,
                 "exec-resize": self._exec_resize,
@@ -95,6 +97,8 @@ class Keeper:
         self._patience = 0.0
         self._streams = Streams(loop, log=None, left=self._client_left, tty=False, input_once=False)
         self._held: list[int] = []
+        self._waiting: dict[int, Client] = {}
+        self._number = 0
         self._size: tuple[int, int] | None = None
         self._following = False
         self._unnoticed = self._noticing = False
@@ -209,11 +213,27 @@ class Keeper:
             raise
         self.phase = "running"
 
-    def _attach(self, request: Request) -> None:
+    def _attach(self, request: Request) -> Held | None:
         if self.phase not in ("made", "running"):
             raise Conflict(f"container {self._container_id[:12]} is not running")
         wanted = parse(request.fields["attachment"], Attached)
-        self._streams.attach(wanted, request.take(wanted.descriptor), patience=self._patience)
+        client = self._streams.attach(wanted, request.take(wanted.descriptor), patience=self._patience)
+        if not wanted.hold:
+            return None
+        self._number += 1
+        self._waiting[self._number] = client
+        return Held(
+            client=self._number,
+            last_ns=self._log.last_ns,
+            stdout=self._log.unfinished(1) if wanted.stdout else b"",
+            stderr=self._log.unfinished(2) if wanted.stderr else b"",
+        )
+
+    def _attach_go(self, request: Request) -> None:
+        client = self._waiting.pop(int(request.fields["client"]), None)
+        if client is not None:
+            client.go()
+            self._loop.after(0, self._advance)
 
     def _exec(self, request: Request) -> dict[str, Any]:
         self._expect("running", "exec")
@@ -358,7 +378,9 @@ class Keeper:
             self._drained = True
             self.line.tell("drained", log=self._log.counters())
         waited = time.monotonic() - self._exit_time >= FINISHING
-        if self._drained and (self._finished or not self.line.connected or waited):
+        # Whose daemon still sends what was logged before has not had the end yet; it has patience, and no more.
+        self._waiting = {number: client for number, client in self._waiting.items() if not client.closed}
+        if self._drained and not self._waiting and (self._finished or not self.line.connected or waited):
             self._leave()
 
     def _leave(self) -> None:
@@ -384,6 +406,8 @@ class Keeper:
     def _lost(self) -> None:
         """There is no daemon."""
         self._following = False
+        while self._waiting:
+            self._waiting.popitem()[1].go()  # whoever was to send the rest is gone
         if self.line.connected:
             return
         if self.phase == "made":

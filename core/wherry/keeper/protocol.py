@@ -81,6 +81,19 @@ class Attached:
     stderr: bool = False
     detach_keys: str = ""
     multiplexed: bool = True
+    hold: bool = False
+    """Keep its output until `attach-go`: the daemon sends it first what was logged before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What `attach` with `hold` answers: the log's last time when the client came in, and what each stream has said
+    since its last whole line; what comes later is kept for the client."""
+
+    client: int
+    last_ns: int
+    stdout: bytes = b""
+    stderr: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,11 @@ class Cutter:
             yield (data[start:position] if position - start < len(data) else data), False
         self._rest = data[position:]
 
+    @property
+    def unfinished(self) -> bytes:
+        """What there is of the next line."""
+        return self._rest
+
     def rest(self) -> bytes:
         """What the stream ended with, without a newline; once."""
         rest, self._rest = self._rest, b""
@@ -197,6 +202,15 @@ class LogPump:
             self._sink = ThreadedSink(
                 sink, self._failed, post=post, roomy=roomy, limit=limit, blocking=mode == "blocking"
             )
+
+    @property
+    def last_ns(self) -> int:
+        """The time of the newest line; 0 if there is none in this run."""
+        return self._last_ns
+
+    def unfinished(self, stream: int) -> bytes:
+        """What a stream has said since its last whole line."""
+        return self._cutters[stream].unfinished
 
     @property
     def full(self) -> bool:

@@ -164,7 +164,7 @@ class Streams:
         """Every client that is still there has everything and was told the end."""
         return all(client.parted for client in self._clients)
 
-    def attach(self, wanted: Attached, descriptor: int, *, patience: float) -> None:
+    def attach(self, wanted: Attached, descriptor: int, *, patience: float) -> Client:
         """Take a client in; the descriptor is its own from here on."""
         keys = DetachKeys(parse_keys(wanted.detach_keys)) if self._tty else None
         client = Client(
@@ -177,12 +177,14 @@ class Streams:
             multiplexed=wanted.multiplexed,
             keys=keys,
             patience=patience,
+            held=wanted.hold,
         )
         self._clients.append(client)
         if self._opened:
             client.input(wanted.early)
         else:
             self._early.append((client, wanted.early))
+        return client
 
     def say(self, data: bytes) -> None:
         """Tell the clients something that is not of the process."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
+from wherry.container.container import Container
 from wherry.errors import Conflict, WherryError
 from wherry.house import House
+from wherry.lifecycle.replay import attach_after_replay, replay
 from wherry.lifecycle.start import log_context
 from wherry.logs.cache import open_reader
 from wherry.logs.stream import LogStream
 from wherry.spec.frontend import Attachment
 from wherry.spec.log import Query
+
+log = logging.getLogger(__name__)
 
 
 def attach(house: House, name: str, attachment: Attachment) -> None:
@@ -28,14 +33,35 @@ def attach(house: House, name: str, attachment: Attachment) -> None:
     except WherryError:
         os.close(attachment.descriptor)
         raise
-    keeper = container.keeper
-    if keeper is not None and container.running:
-        keeper.attach(attachment)
-    elif container.view.status in ("created", "exited") and attachment.stream:
+    _give(house, container, attachment)
+    house.tell(container, "attach")
+
+
+def _give(house: House, container: Container, attachment: Attachment) -> None:
+    keeper = container.keeper if container.running else None
+    try:
+        if keeper is not None and attachment.stream and attachment.logs:
+            attach_after_replay(house, container, keeper, attachment)
+        elif keeper is not None and attachment.stream:
+            keeper.attach(attachment)
+        else:
+            _keep(house, container, attachment)
+    except OSError as error:
+        log.info("a client that attached to %s is gone: %s", container.name, error)
+
+
+def _keep(house: House, container: Container, attachment: Attachment) -> None:
+    """For a container that does not run, and for a client that only wants what is there."""
+    try:
+        if attachment.logs:
+            replay(house, container, attachment)
+    except BaseException:
+        os.close(attachment.descriptor)
+        raise
+    if container.view.status in ("created", "exited") and attachment.stream:
         container.pending.append(attachment)
     else:
         os.close(attachment.descriptor)
-    house.tell(container, "attach")
 
 
 def logs(house: House, name: str, query: Query, follow: bool = False) -> LogStream:
