@@ -26,9 +26,9 @@ CORE_ROOMS: Final[dict[str, frozenset[str]]] = {
     "cli": frozenset({"errors", "words", "quantities"}),
 }
 # What they may import besides, inside a function only: `wherry daemon` becomes the daemon; `wherry drivers` and
-# `wherry doctor` look at this machine where no daemon runs.
+# `wherry doctor` look at this machine where no daemon runs; `wherry cp` reads and writes trees of this machine.
 CORE_ROOMS_LAZILY: Final[dict[str, frozenset[str]]] = {
-    "cli": frozenset({"config", "daemon", "discovery", "doctor"}),
+    "cli": frozenset({"config", "daemon", "discovery", "doctor", "linux"}),
 }
 # What plugins may import of the core, and their tests besides.
 PLUGIN_ROOMS: Final = frozenset({"spec", "errors", "linux", "logfiles"})

@@ -105,7 +105,7 @@ def test_every_verb_is_in_the_overview_and_no_word_is_two_things(capsys: pytest.
         ("--nope ps", 125, "unknown flag: --nope"),
         ("-H", 125, "flag needs an argument: -H"),
         ("network", 125, "needs one of: connect, create"),
-        ("cp a b", 125, 'wherry has no "cp"'),
+        ("commit a b", 125, 'wherry has no "commit"'),
         ("ps x", 125, "accepts no arguments"),
         ("daemon --nope", 2, "unknown flag: --nope"),
         ("daemon --mtu 5 --validate", 2, "5 is not between"),

@@ -8,13 +8,16 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 from wherry.errors import InvalidRequest
 
 DEFAULT_HOST: Final = "unix:///run/wherry.sock"
+Upload: TypeAlias = Callable[[Callable[[bytes], None]], object]
+"""A function that is given what writes a piece of the body; a piece has at least one byte."""
+
 READ_SIZE: Final = 64 * 1024
 HEAD_LIMIT: Final = 256 * 1024
 
@@ -40,6 +43,7 @@ class Response:
         self, connection: socket.socket, status: int, headers: Mapping[str, str], early: bytes
     ) -> None:
         self.socket, self.status, self.headers, self._buffer = connection, status, headers, early
+        self.bodiless = status in (204, 304)
 
     def hijack(self) -> tuple[socket.socket, bytes]:
         """The socket, the caller's from now on, and what was already read from it."""
@@ -48,7 +52,7 @@ class Response:
     def chunks(self) -> Iterator[bytes]:
         """The body as it comes, in pieces of no particular size. Closes the socket at the end."""
         with self.socket:
-            if self.status in (204, 304):
+            if self.bodiless:
                 return
             if self.headers.get("transfer-encoding", "").lower() == "chunked":
                 yield from self._chunked()
@@ -127,12 +131,13 @@ class Client:
         query: Mapping[str, Any] | None = None,
         body: Any = None,
         *,
-        upload: Iterable[bytes] | None = None,
+        upload: Iterable[bytes] | Upload | None = None,
         hijack: bool = False,
     ) -> Response:
         """One request; returns when the head of the answer is there. Raises DaemonError for an answer of 400 or more.
 
-        `body` is sent as JSON, `upload` as it is, chunked. `hijack` asks for a raw stream in both directions.
+        `body` is sent as JSON, `upload` as it is, chunked: pieces, or a function that writes them. `hijack` asks for a raw
+        stream in both directions.
         """
         headers = {"Host": "wherry", "User-Agent": "wherry"}
         data = b""
@@ -152,6 +157,7 @@ class Client:
         try:
             sent = self._send(connection, (head + "\r\n").encode() + data, upload)
             response = _answer(connection)
+            response.bodiless |= method == "HEAD"
         except OSError as error:
             connection.close()
             raise DaemonError(
@@ -163,13 +169,20 @@ class Client:
             raise DaemonError(f"the daemon at {self.host} stopped reading in the middle of the upload")
         return response
 
-    def _send(self, connection: socket.socket, data: bytes, upload: Iterable[bytes] | None) -> bool:
+    def _send(self, connection: socket.socket, data: bytes, upload: Iterable[bytes] | Upload | None) -> bool:
         # A daemon that refuses an upload answers and closes while we still write: its answer says why.
         try:
             send(connection, data)
             if upload is not None:
-                for piece in upload:
+
+                def write(piece: bytes) -> None:
                     send(connection, b"%x\r\n%b\r\n" % (len(piece), piece))
+
+                if callable(upload):
+                    upload(write)
+                else:
+                    for piece in upload:
+                        write(piece)
                 send(connection, b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
             return False

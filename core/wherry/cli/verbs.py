@@ -38,6 +38,7 @@ VERBS: Final[dict[str, Verb]] = {
     "stats": Verb("watch", "stats", "Display a live stream of containers' resource usage"),
     "inspect": Verb("inspect", "inspect", "Show all that is known about containers, images or networks"),
     "diff": Verb("containers", "diff", "List what a container changed in its file system"),
+    "cp": Verb("copy", "cp", "Copy files between a container and this machine"),
     "export": Verb("containers", "export", "Export a container's file system as a tar archive"),
     "images": Verb("images", "images", "List images"),
     "import": Verb("images", "import_", "Make an image from a tar archive of a file system"),
@@ -65,7 +66,7 @@ ALIASES: Final[dict[str, str]] = {
     **{
         f"container {verb}": verb
         for verb in """run exec create start stop restart kill wait rm pause unpause rename update attach logs top port
-        stats inspect diff export""".split()
+        stats inspect diff cp export""".split()
     },
     "container ls": "ps",
     "container list": "ps",
@@ -86,7 +87,6 @@ ALIASES: Final[dict[str, str]] = {
 }
 
 NOT_HERE: Final[dict[str, str]] = {
-    "cp": "copy with tar: `wherry exec CONTAINER tar -C /from -c . | tar -C to -x`",
     "build": "build elsewhere and bring the image with `wherry load`",
     "buildx": "build elsewhere and bring the image with `wherry load`",
     "builder": "build elsewhere and bring the image with `wherry load`",

@@ -15,6 +15,7 @@ import errno
 import os
 import posixpath
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
@@ -66,10 +67,10 @@ class Whiteouts(Protocol):
 class Live:
     """A directory that is in use: others see it, and may change it at any moment."""
 
-    root: int
-    """Where absolute links in it lead from; it may be mounted upon, and what is mounted stays."""
     place: str
-    """The directory's path in there, absolute."""
+    """The directory's path, absolute."""
+    root: int | None = None
+    """Where that path and absolute links in the directory lead from; None: links lead nowhere out of it."""
     keep_kinds: bool = False
     """A directory and what is none do not replace each other: BadArchive."""
     owner: tuple[int, int] | None = None
@@ -77,19 +78,27 @@ class Live:
 
 
 def unpack(
-    archive: BinaryIO, directory: int, whiteouts: Whiteouts | None = None, live: Live | None = None
+    archive: BinaryIO,
+    directory: int,
+    whiteouts: Whiteouts | None = None,
+    live: Live | None = None,
+    rename: Callable[[str], str] = str,
 ) -> int:
     """Unpack an uncompressed tar into a directory; answers the bytes of the files that it made.
 
     Names are taken as relative to it, `..` is refused. A later entry replaces an earlier one. Owners, modes, times,
     extended attributes, hard links, devices and holes are kept. BadArchive names the entry at fault; what was made
     until then stays, but for the half of a file. Without `whiteouts`, `.wh.` names are ordinary. The directory is the
-    root of its own links unless it is `live`, and then stays as it looks.
+    root of its own links unless it is `live`, and then stays as it looks, with what is mounted in it. `rename` is asked
+    for the name of every entry, and of what a hard link links to.
     """
     unpacking = _Unpacking(directory, whiteouts, live)
     try:
         reader = read(archive)
         for entry in reader:
+            entry.name = rename(entry.name)
+            if entry.hard_link:
+                entry.link = rename(entry.link)
             try:
                 unpacking.entry(entry, reader.content)
             except OSError as error:
@@ -114,7 +123,7 @@ class _Unpacking:
     def __init__(self, top: int, whiteouts: Whiteouts | None, live: Live | None) -> None:
         self._top, self._whiteouts, self._live = top, whiteouts, live
         self._times: dict[str, int] = {}
-        root, place = (top, "") if live is None else (live.root, live.place)
+        root, place = (top, "") if live is None or live.root is None else (live.root, live.place)
         self._parents = Parents(top, root, place, self._times)
         self.size = 0
 
