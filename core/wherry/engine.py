@@ -40,6 +40,7 @@ from wherry.lifecycle import (
     start,
     stop,
     streams,
+    top,
     update,
     waiting,
 )
@@ -168,7 +169,7 @@ class Engine:
         return streams.logs(self._house, name, query, follow)
 
     def top(self, name: str, arguments: str = "-ef") -> tuple[list[str], list[list[str]]]:
-        return observe.top(self._house, name, arguments)
+        return top.top(self._house, name, arguments)
 
     def changes(self, name: str) -> list[Change]:
         return observe.changes(self._house, name)

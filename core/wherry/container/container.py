@@ -67,6 +67,9 @@ class Container:
         self.stop_requested = False
         self.terminal_size: tuple[int, int] | None = None
         """What a client asked for; a restart begins with it."""
+        self.oom_told = False
+        """Whether the keeper has told of this run that it ran out of memory."""
+        self._changing = threading.Lock()
         self.log_streams: set[LogStream] = set()
         self.backoff = 0.1
         self.view = self._snapshot()
@@ -80,11 +83,17 @@ class Container:
         return self.view.status in RUNNING
 
     def change(self, **fields: Any) -> None:
-        """Replace fields of the stored state, and publish."""
-        self.record = msgspec.structs.replace(
-            self.record, state=msgspec.structs.replace(self.record.state, **fields)
-        )
-        self.publish()
+        """Replace fields of the stored state, and publish. The one way that needs no operation."""
+        with self._changing:
+            self.record = msgspec.structs.replace(
+                self.record, state=msgspec.structs.replace(self.record.state, **fields)
+            )
+            self.publish()
+
+    def rewrite(self, **fields: Any) -> None:
+        """Replace fields of the record."""
+        with self._changing:
+            self.record = msgspec.structs.replace(self.record, **fields)
 
     def move(self, move: Move, **fields: Any) -> None:
         """Take the state machine one step, with other fields of the stored state."""

@@ -7,7 +7,7 @@ Readers never come here.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -26,6 +26,7 @@ class Operation:
         self.verb = ""
         self.step = ""
         self.cancelled = threading.Event()
+        self._abort: Callable[[], None] | None = None
 
     @contextmanager
     def __call__(self, verb: str, patience: float | None = PATIENCE) -> Iterator[Operation]:
@@ -43,6 +44,20 @@ class Operation:
             self.verb = self.step = ""
             self._lock.release()
 
+    @contextmanager
+    def abortable(self, abort: Callable[[], None]) -> Iterator[None]:
+        """While what follows waits for somebody else, `cancel` calls `abort`, which has to make it fail at once."""
+        self._abort = abort
+        try:
+            if self.cancelled.is_set():
+                abort()
+            yield
+        finally:
+            self._abort = None
+
     def cancel(self) -> None:
-        """Ask the operation that runs now, if any, to give up at its next step."""
+        """Ask the operation that runs now, if any, to give up: at its next step, or at once where it can be aborted."""
         self.cancelled.set()
+        abort = self._abort
+        if abort is not None:
+            abort()

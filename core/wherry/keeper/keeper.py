@@ -27,6 +27,7 @@ from wherry.keeper.execs import SEEN, Execs
 from wherry.keeper.exits import exit_code, write_exit
 from wherry.keeper.line import Answer, Line, Request
 from wherry.keeper.loop import Loop
+from wherry.keeper.memory import MemoryWatch
 from wherry.keeper.protocol import PROTOCOL, Attached, ExitRecord, Held, Phase, Setup, from_json, parse
 from wherry.keeper.pump import CLOSING, LogPump
 from wherry.keeper.stdio import streams_for
@@ -93,6 +94,7 @@ class Keeper:
         self._started: Started | None = None
         self._start_time = 0
         self._driver: Driver | None = None
+        self._memory: MemoryWatch | None = None
         self._exit_path = Path()
         self._patience = 0.0
         self._streams = Streams(loop, log=None, left=self._client_left, tty=False, input_once=False)
@@ -178,6 +180,7 @@ class Keeper:
             self._held = [request.take(position) for position in setup.held]
             undo.pop_all()
         self._started, self._start_time = started, processes.start_time(started.pid)
+        self._memory = MemoryWatch(self._loop, self.line, driver, started.state)
         # Of the setup, which may be large, only small things are kept.
         self._exit_path, self._patience = setup.exit_path, setup.client_patience / 10
         self._children.watch(started.watch, self._exited)
@@ -200,7 +203,7 @@ class Keeper:
 
     def _release(self, request: Request) -> None:
         self._expect("made", "release")
-        assert self._started is not None and self._driver is not None
+        assert self._started is not None and self._driver is not None and self._memory is not None
         try:
             self._started.release()
         except Exception as error:
@@ -212,6 +215,8 @@ class Keeper:
             self._loop.after(0.02, self._streams.part)
             raise
         self.phase = "running"
+        # After the answer: nobody has to wait for it.
+        self._loop.post(self._memory.begin)
 
     def _attach(self, request: Request) -> Held | None:
         if self.phase not in ("made", "running"):
@@ -301,18 +306,19 @@ class Keeper:
             self._loop.after(TICK, self._drain)
 
     def _record(self, code: int, number: int | None) -> None:
-        assert self._driver is not None and self._started is not None
-        oom = False
+        assert self._memory is not None
+        kills = 0
         try:
-            oom = bool(self._driver.call("oom_killed", state=self._started.state))
+            kills = self._memory.kills()
         except WherryError as error:
             self.line.report("warning", f"whether memory ran out is not known: {error}", {})
+        self._memory.close()
         self._exit = ExitRecord(
             code=code,
             signal=number,
             time_ns=time.time_ns(),
             boot_id=processes.boot_id(),
-            oom_killed=oom,
+            oom_killed=kills > 0,
             error=self._failure,
         )
         try:

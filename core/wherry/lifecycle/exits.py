@@ -10,14 +10,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-import msgspec
-
 from wherry.clock import now, parse, stamp
 from wherry.container.container import Container, Run
 from wherry.container.state import Move
 from wherry.errors import NotFound, WherryError
 from wherry.house import House
 from wherry.lifecycle import execs, networking, remove
+from wherry.lifecycle.memory import ran_out
 from wherry.lifecycle.start import attempt
 from wherry.lifecycle.waiting import settle
 
@@ -53,6 +52,8 @@ def on_event(house: House, container_id: str, event: Mapping[str, Any]) -> None:
                 house.workers.submit(finish, house, container, generation)
         case "logged":
             _wake_logs(container)
+        case "oom":
+            ran_out(house, container, event)
         case "exec-exit":
             execs.ended(house, container, event)
         case "detached":
@@ -105,7 +106,7 @@ def _finish(house: House, container: Container, run: Run) -> None:
     # Whoever follows the log is told now: once the container is removed, nobody finds it to tell.
     _wake_logs(container)
     container.save(synced=False)
-    if oom:
+    if oom and not container.oom_told:
         house.tell(container, "oom")
     house.tell(container, "die", exitCode=str(code))
     networking.tell_all(house, "disconnect", run.connection)
@@ -165,9 +166,7 @@ def restart(house: House, container: Container) -> None:
                 container.save(synced=False)
                 settle(container, container.state.exit_code)
                 return
-            container.record = msgspec.structs.replace(
-                container.record, restart_count=container.record.restart_count + 1
-            )
+            container.rewrite(restart_count=container.record.restart_count + 1)
             attempt(house, container, container.operation.cancelled.is_set)
     except WherryError as error:
         log.warning("restarting %s failed: %s", container.name, error)

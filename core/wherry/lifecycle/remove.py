@@ -15,7 +15,7 @@ from wherry.container.container import Container
 from wherry.container.state import Move
 from wherry.errors import Conflict, NotFound, WherryError
 from wherry.house import House
-from wherry.lifecycle.stop import force
+from wherry.lifecycle.stop import cancel_start, force
 from wherry.lifecycle.waiting import settle
 from wherry.spec.frontend import Filters
 from wherry.state import atomic
@@ -32,11 +32,18 @@ def remove(house: House, name: str, *, kill: bool = False, volumes: bool = False
     """
     container = house.containers.get(name)
     house.admit("container.remove", container.id, {"force": kill})
+    if kill:
+        cancel_start(container)
     if container.running or container.view.status == "restarting":
         if not kill:
+            status = container.view.status
             raise Conflict(
-                f'cannot remove container "{container.name}": container is {container.view.status}: '
-                "stop the container before removing or force remove"
+                f'cannot remove container "{container.name}": container is {status}'
+                + (
+                    " and must be unpaused first"
+                    if status == "paused"
+                    else ": stop the container before removing or force remove"
+                )
             )
         container.stop_requested = True
         force(house, container)

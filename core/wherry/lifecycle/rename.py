@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from wherry.errors import InvalidRequest
 from wherry.house import House
 
@@ -20,12 +18,11 @@ def rename(house: House, name: str, new_name: str) -> None:
         if wanted == old:
             raise InvalidRequest("Renaming a container with the same name as its current name")
         house.containers.reserve(wanted, container.id)
-        before = container.record
         try:
-            container.record = msgspec.structs.replace(before, name=wanted)
+            container.rewrite(name=wanted)
             container.save(synced=True)
         except BaseException:
-            container.record = before
+            container.rewrite(name=old)
             house.containers.release(wanted, container.id)
             raise
         house.containers.release(old, container.id)

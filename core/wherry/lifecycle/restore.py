@@ -22,6 +22,7 @@ from wherry.container.state import Move
 from wherry.errors import WherryError
 from wherry.house import House
 from wherry.lifecycle import execs, exits, networking
+from wherry.lifecycle.leftovers import clean_up
 from wherry.lifecycle.remove import ASIDE, leftovers, purge
 from wherry.lifecycle.rootfs import storage_data
 
@@ -139,14 +140,7 @@ def sweep(house: House) -> None:
             driver = house.driver("exec", name)
             for container_id in driver.call("owned"):
                 if container_id not in running:
-                    state = {
-                        "cgroup": f"{house.cgroup_parent}/{container_id}",
-                        "id": container_id,
-                        "pid": 0,
-                        "start_time": 0,
-                    }
-                    driver.call("kill", state=state, signal=9, everyone=True)
-                    driver.call("clean", state=state)
+                    clean_up(driver, container_id, f"{house.cgroup_parent}/{container_id}")
                     log.info("removed what was left of container %s", container_id[:12])
         except WherryError as error:
             log.warning("looking for what is left of containers: %s", error)

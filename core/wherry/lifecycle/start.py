@@ -27,6 +27,7 @@ from wherry.keeper.protocol import Setup
 from wherry.lifecycle import command as commands
 from wherry.lifecycle import defaults, device_nodes, naming, networking, rootfs, security, sysctls
 from wherry.lifecycle.descriptors import Descriptors
+from wherry.lifecycle.leftovers import clean_up
 from wherry.lifecycle.limits import honoured
 from wherry.lifecycle.mounting import in_order, mount_of, tmpfs_mounts
 from wherry.lifecycle.remove import purge
@@ -95,25 +96,30 @@ def attempt(house: House, container: Container, cancelled: Callable[[], bool]) -
     if not container.keeper_gone.wait(KEEPER_LEAVES):
         raise Unavailable(f"the keeper of the last run of {container.name} has not ended; try again")
     container.exit_seen = None
+    container.oom_told = False
     try:
         with Undo() as undo, Descriptors() as descriptors:
             begun = Start(house=house, container=container, descriptors=descriptors)
             for step in STEPS:
                 container.operation.step = step.__name__
                 if cancelled():
-                    raise Conflict(f"the start of container {container.name} was cancelled")
+                    raise Conflict("cancelled")
                 step(begun, undo)
             undo.keep()
     except Exception as error:
-        _failed(house, container, error)
-        raise
+        if not cancelled():
+            _failed(house, container, error)
+            raise
+        told = Conflict(f"the start of container {container.name} was cancelled")
+        _failed(house, container, told)
+        raise told from error
     assert begun.run is not None
     container.run = begun.run
     container.move(
         Move.STARTED,
         exit_code=0,
         error="",
-        oom_killed=False,
+        oom_killed=container.oom_told and container.state.oom_killed,
         started_at=now(),
         finished_at=container.state.finished_at,
     )
@@ -165,11 +171,10 @@ def network(begun: Start, undo: Undo) -> None:
         if not peer.running or peer.run is None or peer.run.connection is None:
             raise Conflict(f"cannot join network of a non running container: {peer.id}")
         owner = peer.run.connection
-        container.record = msgspec.structs.replace(
-            container.record,
+        container.rewrite(
             config=msgspec.structs.replace(
                 config, hostname=peer.record.config.hostname, domainname=peer.record.config.domainname
-            ),
+            )
         )
     connection = house.networks.connect(networking.request(house, container, owner))
     undo.add(house.networks.release, connection)
@@ -361,7 +366,11 @@ def run(begun: Start, undo: Undo) -> None:
     container.generation += 1
     container.keeper_gone.clear()
     keeper = container.keeper = house.keepers.spawn(container.id)
-    running = keeper.start(_setup(begun), begun.descriptors.numbers)
+    # Of a start that is cut off nobody knows more than where it was to be.
+    undo.add(clean_up, driver, container.id, begun.command.cgroup)
+    undo.add(_abandon, container)
+    with container.operation.abortable(keeper.abandon):
+        running = keeper.start(_setup(begun), begun.descriptors.numbers)
     undo.add(driver.call, "clean", state=running.state)
     undo.add(driver.call, "kill", state=running.state, signal=9, everyone=True)
     undo.add(_abandon, container)

@@ -6,7 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
 POLL: Final = 0.001
@@ -87,27 +87,6 @@ class Limits(Protocol):
     def blkio_write_iops(self) -> Sequence[Throttle]: ...
     @property
     def unified(self) -> Mapping[str, str]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counters:
-    """What a cgroup used. Times in nanoseconds, sizes in bytes; `raw` keeps the kernel's own words."""
-
-    cpu_total: int = 0
-    cpu_user: int = 0
-    cpu_system: int = 0
-    cpu_per_core: tuple[int, ...] = ()
-    cpu_throttling: Mapping[str, int] = field(default_factory=dict)
-    """`periods`, `throttled_periods`, `throttled_time`."""
-    memory_usage: int = 0
-    memory_max: int = 0
-    memory_limit: int = 0
-    memory_failures: int = 0
-    memory_raw: Mapping[str, int] = field(default_factory=dict)
-    pids_current: int = 0
-    pids_limit: int = 0
-    blkio: Mapping[str, tuple[tuple[int, int, str, int], ...]] = field(default_factory=dict)
-    """`io_service_bytes_recursive`, `io_serviced_recursive` → (major, minor, operation, value)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

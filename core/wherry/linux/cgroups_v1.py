@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Final, Protocol
 
+from wherry.linux.cgroup_counters import Counters, counters_v1
 from wherry.linux.cgroup_files import (
     Before,
-    Counters,
     Entrance,
     Limits,
     Rule,
@@ -40,9 +40,6 @@ class _Put(Protocol):
     def __call__(
         self, controller: str, file: str, value: int | str | None, before: Before = str.strip
     ) -> None: ...
-
-
-_TICK: Final = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 class CgroupV1:
@@ -296,37 +293,31 @@ class CgroupV1:
             table(f"{each}/memory.oom_control").get("oom_kill", 0) for each in (directory, *below(directory))
         )
 
+    def oom_notice(self) -> int:
+        """An eventfd(2) that becomes readable when memory runs out here, or in a cgroup above; the caller's to close.
+
+        Memory may run out without a kill: where killing is disabled, everyone waits.
+        """
+        directory = self._directory("memory")
+        if directory is None:
+            raise OSError(errno.EOPNOTSUPP, "no memory hierarchy is mounted")
+        notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            control = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                write(f"{directory}/cgroup.event_control", f"{notice} {control}")
+            finally:
+                os.close(control)
+        except BaseException:
+            os.close(notice)
+            raise
+        return notice
+
     def counters(self) -> Counters:
         """The counters now. FileNotFoundError: the cgroup is gone."""
         if not self.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._tracker)
-        cpu, account, memory, pids, blocks = (
-            self._directory(name) or "/nonexistent" for name in ("cpu", "cpuacct", "memory", "pids", "blkio")
-        )
-        spent = table(f"{account}/cpuacct.stat")
-        throttled = table(f"{cpu}/cpu.stat")
-        return Counters(
-            cpu_total=number(f"{account}/cpuacct.usage"),
-            cpu_user=spent.get("user", 0) * _TICK,
-            cpu_system=spent.get("system", 0) * _TICK,
-            cpu_per_core=tuple(map(int, read_or(f"{account}/cpuacct.usage_percpu").split())),
-            cpu_throttling={
-                "periods": throttled.get("nr_periods", 0),
-                "throttled_periods": throttled.get("nr_throttled", 0),
-                "throttled_time": throttled.get("throttled_time", 0),
-            },
-            memory_usage=number(f"{memory}/memory.usage_in_bytes"),
-            memory_max=number(f"{memory}/memory.max_usage_in_bytes"),
-            memory_limit=number(f"{memory}/memory.limit_in_bytes"),
-            memory_failures=number(f"{memory}/memory.failcnt"),
-            memory_raw=table(f"{memory}/memory.stat"),
-            pids_current=number(f"{pids}/pids.current"),
-            pids_limit=number(f"{pids}/pids.max"),
-            blkio={
-                f"{name}_recursive": _blocks(f"{blocks}/blkio.throttle.{name}_recursive")
-                for name in ("io_service_bytes", "io_serviced")
-            },
-        )
+        return counters_v1(self._directory)
 
 
 def _pair(put: _Put, period: tuple[str, int | None], share: tuple[str, int | None]) -> None:
@@ -362,16 +353,6 @@ def _pass_realtime(root: str, path: str, share: float) -> None:
 
 def _realtime(directory: str) -> float:
     return number(f"{directory}/cpu.rt_runtime_us") / max(number(f"{directory}/cpu.rt_period_us"), 1)
-
-
-def _blocks(path: str) -> tuple[tuple[int, int, str, int], ...]:
-    rows = []
-    for line in read_or(path).splitlines():
-        words = line.split()  # 8:0 Read 4096; the last line is a total
-        if len(words) == 3 and ":" in words[0]:
-            major, _, minor = words[0].partition(":")
-            rows.append((int(major), int(minor), words[1].lower(), int(words[2])))
-    return tuple(rows)
 
 
 def _make_parents(root: str, path: str, cpuset: bool) -> None:

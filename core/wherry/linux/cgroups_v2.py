@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from wherry.linux import device_filter
+from wherry.linux.cgroup_counters import Counters, counters_v2
 from wherry.linux.cgroup_files import (
     Before,
-    Counters,
     Entrance,
     Limits,
     Rule,
@@ -229,30 +229,15 @@ class CgroupV2:
         """How many processes the kernel killed here, or in a cgroup below, for lack of memory."""
         return table(f"{self._directory}/memory.events").get("oom_kill", 0)
 
+    def oom_notice(self) -> int:
+        """memory.events, which polls with EPOLLPRI when one of its numbers has changed; the caller's to close."""
+        return os.open(f"{self._directory}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
+
     def counters(self) -> Counters:
         """The counters now. FileNotFoundError: the cgroup is gone."""
-        here = self._directory
         if not self.exists():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), here)
-        cpu = table(f"{here}/cpu.stat")
-        return Counters(
-            cpu_total=cpu.get("usage_usec", 0) * 1000,
-            cpu_user=cpu.get("user_usec", 0) * 1000,
-            cpu_system=cpu.get("system_usec", 0) * 1000,
-            cpu_throttling={
-                "periods": cpu.get("nr_periods", 0),
-                "throttled_periods": cpu.get("nr_throttled", 0),
-                "throttled_time": cpu.get("throttled_usec", 0) * 1000,
-            },
-            memory_usage=number(f"{here}/memory.current"),
-            memory_max=number(f"{here}/memory.peak"),
-            memory_limit=number(f"{here}/memory.max"),
-            memory_failures=table(f"{here}/memory.events").get("max", 0),
-            memory_raw=table(f"{here}/memory.stat"),
-            pids_current=number(f"{here}/pids.current"),
-            pids_limit=number(f"{here}/pids.max"),
-            blkio=_blocks(f"{here}/io.stat"),
-        )
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._directory)
+        return counters_v2(self._directory)
 
 
 def _swap(limits: Limits, memory_now: int) -> int | None:
@@ -308,22 +293,3 @@ def pass_on(root: str, path: str) -> set[str]:
             except OSError:
                 lacking.add(controller)
     return lacking
-
-
-def _blocks(path: str) -> dict[str, tuple[tuple[int, int, str, int], ...]]:
-    words = {
-        "rbytes": ("io_service_bytes_recursive", "read"),
-        "wbytes": ("io_service_bytes_recursive", "write"),
-        "rios": ("io_serviced_recursive", "read"),
-        "wios": ("io_serviced_recursive", "write"),
-    }
-    rows: dict[str, list[tuple[int, int, str, int]]] = {name: [] for name, _ in words.values()}
-    for line in read_or(path).splitlines():
-        device, *pairs = line.split()
-        major, _, minor = device.partition(":")
-        for pair in pairs:
-            key, _, value = pair.partition("=")
-            if key in words and value.isdigit():
-                name, operation = words[key]
-                rows[name].append((int(major), int(minor), operation, int(value)))
-    return {name: tuple(found) for name, found in rows.items()}

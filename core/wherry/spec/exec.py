@@ -85,6 +85,15 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OomWatch:
+    """A descriptor that polls as readable, or with EPOLLPRI, when memory ran out; reading it from its start quiets it."""
+
+    descriptor: int
+    certain: bool
+    """Whether each wake says that memory ran out; if not, only that `oom_killed` may have changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecCapabilities:
     """What this driver can do, as data: the engine turns a lack into a refusal when a container is created."""
 
@@ -101,7 +110,7 @@ class ExecCapabilities:
 
 
 class ExecSpec:
-    """The hooks of an exec driver. All are required."""
+    """The hooks of an exec driver. All are required but those that say otherwise."""
 
     @hookspec(firstresult=True)
     def start(self, command: Command, stdio: Stdio) -> Started:
@@ -147,8 +156,15 @@ class ExecSpec:
         """Apply new limits: a field that is None stays as it is. All or nothing as far as the kernel lets. Since 1.0."""
 
     @hookspec(firstresult=True)
-    def oom_killed(self, state: State) -> bool:
-        """Whether the kernel killed a process of this container for lack of memory. Since 1.0."""
+    def oom_killed(self, state: State) -> int:
+        """How many processes of this container, execs too, the kernel killed for lack of memory. Since 1.0."""
+
+    @hookspec(firstresult=True)
+    def oom_watch(self, state: State) -> OomWatch | None:
+        """Notice when memory runs out, so that it is told at once. In the keeper, which closes the descriptor.
+
+        Optional: without it the engine asks `oom_killed` when the container has ended. Since 1.0.
+        """
 
     @hookspec(firstresult=True)
     def clean(self, state: State) -> None:

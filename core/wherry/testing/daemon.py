@@ -117,7 +117,7 @@ class Daemon:
                 ],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **self.environment},
             )  # fmt: skip
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self.docker("version", "--format", "{{.Server.Version}}").returncode:
             assert self.process.poll() is None, f"the daemon ended: {self.log[-4000:]}"
             assert time.monotonic() < deadline, f"the daemon does not answer: {self.log[-4000:]}"

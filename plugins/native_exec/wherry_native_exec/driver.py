@@ -14,7 +14,7 @@ from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from wherry.linux import capabilities, cgroups, processes
 from wherry.spec import hookimpl
 from wherry.spec.command import Command, Process, Resources
-from wherry.spec.exec import ExecCapabilities, Started, State, Stats, Stdio
+from wherry.spec.exec import ExecCapabilities, OomWatch, Started, State, Stats, Stdio
 from wherry.spec.services import Services
 from wherry_native_exec import program
 from wherry_native_exec.filters import Filters
@@ -117,8 +117,16 @@ class NativeExec:
             raise InvalidRequest(f"the kernel refuses the new limits: {refusal(error)}") from error
 
     @hookimpl
-    def oom_killed(self, state: State) -> bool:
-        return _group(state).oom_kills() > 0
+    def oom_killed(self, state: State) -> int:
+        return _group(state).oom_kills()
+
+    @hookimpl
+    def oom_watch(self, state: State) -> OomWatch | None:
+        group = _group(state)
+        try:
+            return OomWatch(descriptor=group.oom_notice(), certain=group.version == 1)
+        except OSError:
+            return None  # no memory controller here, or the cgroup is gone already
 
     @hookimpl
     def clean(self, state: State) -> None:
