@@ -199,7 +199,7 @@ def test_a_terminal(house: House) -> None:
         *(
             "sh",
             "-c",
-            "stty -echo; stty size; trap 'stty size' WINCH; while :; do read x && echo got $x; done",
+            "stty -echo; trap 'stty size' WINCH; stty size; while :; do read x && echo got $x; done",
         ),
         tty=True,
         open_stdin=True,
