@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,22 @@ def test_session_keyrings(daemon: Daemon, attacks: Path) -> None:
     assert kept <= known_keys()
     daemon.ok("rm", "-f", "keeps")
     eventually(lambda: not known_keys() & (set(whole) - host), "the keyrings go")
+
+
+@X86_64
+def test_one_keyring_for_all(make_daemon: Callable[..., Daemon], attacks: Path, tmp_path: Path) -> None:
+    """Where the configuration says so, no keyring is made; the one that is shared is empty, and is not the host's."""
+    file = tmp_path / "wherry.toml"
+    file.write_text("[exec.native]\nsession-keyring = false\n")
+    daemon = make_daemon("--config-file", str(file)).start()
+    daemon.image()
+    host = keyrings(subprocess.run([attacks / "syscalls", SESSION], capture_output=True, text=True).stdout)
+    flags = ("--security-opt", "seccomp=unconfined", "-v", f"{attacks}:/attacks:ro", "busybox")
+    seen = [keyrings(daemon.ok("run", "--rm", *flags, "/attacks/syscalls", SESSION)) for _ in range(2)]
+    assert seen[0] == seen[1] != host
+    assert ": empty" in next(
+        line for line in Path("/proc/keys").read_text().splitlines() if int(line.split()[0], 16) in seen[0]
+    )
 
 
 @pytest.mark.soak

@@ -38,6 +38,8 @@ class Plan:
     group: cgroups.Cgroup
     """Not made yet: the keeper does that meanwhile."""
     filter: bytes
+    flags: Flag
+    """Of the driver's configuration."""
     usable: int
     keeper: int
 
@@ -80,7 +82,7 @@ def _build(plan: Plan, end: socket.socket) -> NoReturn:
 
     if (master, tree.devpts, held) != (None, None, None):
         line.tell_descriptors(end, master, tree.devpts, held)
-    flags = Flag.INIT if command.init else Flag(0)
+    flags = plan.flags | (Flag.INIT if command.init else Flag(0))
     if command.namespaces.cgroup.kind == "own":
         flags |= Flag.NEW_CGROUP_NAMESPACE
     pid_namespace = command.namespaces.pid.descriptor

@@ -7,6 +7,7 @@ import errno
 import os
 import signal as signals
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from wherry.spec.command import Command, Process, Resources
 from wherry.spec.exec import ExecCapabilities, OomWatch, Started, State, Stats, Stdio
 from wherry.spec.services import Services
 from wherry_native_exec import program
+from wherry_native_exec.blob import Flag
 from wherry_native_exec.filters import Filters
 from wherry_native_exec.joining import Held, join
 from wherry_native_exec.starting import refusal, start
@@ -30,7 +32,16 @@ class NativeExec:
 
     SPEC = (1, 0)
 
-    def __init__(self, root: Path, services: Services | None = None) -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Options:
+        """The table `[exec.native]` of the configuration."""
+
+        session_keyring: bool = True
+        """Each process has a session keyring of its own. Off: all share one that is empty, and not the host's."""
+
+    def __init__(self, root: Path, options: Options | None = None, services: Services | None = None) -> None:
+        chosen = options or NativeExec.Options()
+        self._flags = Flag(0) if chosen.session_keyring else Flag.SHARED_KEYRING
         self._filters = Filters(root / "seccomp")
         self._services = services
         self._held: dict[str, Held] = {}
@@ -39,7 +50,7 @@ class NativeExec:
     @hookimpl
     def start(self, command: Command, stdio: Stdio) -> Started:
         _refuse(command)
-        started, held, warnings = start(command, stdio, self._filters)
+        started, held, warnings = start(command, stdio, self._filters, self._flags)
         self._held[command.id] = held
         self._warn(warnings, command.id)
         return started
@@ -49,7 +60,7 @@ class NativeExec:
         held = self._held.get(str(state["id"]))
         if held is None:
             raise Unavailable("the container was not started by this keeper; nothing can be executed in it")
-        started, warnings = join(held, state, process, stdio, self._filters)
+        started, warnings = join(held, state, process, stdio, self._filters, self._flags)
         self._warn(warnings, str(state["id"]))
         return started
 

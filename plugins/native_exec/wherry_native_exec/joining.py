@@ -15,7 +15,7 @@ from wherry.linux import capabilities, cgroups, namespaces, processes, terminal
 from wherry.spec.command import Command, Process
 from wherry.spec.exec import Started, State, Stdio
 from wherry_native_exec import builder, owners, program, users
-from wherry_native_exec.blob import EVERYTHING, Blob, Mode
+from wherry_native_exec.blob import EVERYTHING, Blob, Flag, Mode
 from wherry_native_exec.filters import Filters
 from wherry_native_exec.line import Line, pair
 
@@ -46,7 +46,7 @@ class Held:
 
 
 def join(
-    held: Held, state: State, process: Process, stdio: Stdio, filters: Filters
+    held: Held, state: State, process: Process, stdio: Stdio, filters: Filters, flags: Flag
 ) -> tuple[Started, list[str]]:
     """Make a process in the container, up to its barrier: (what the keeper gets, warnings)."""
     if not process.argv or not process.argv[0]:
@@ -82,6 +82,7 @@ def join(
         always.callback(os.close, proc)
         blob = Blob(
             mode=Mode.EXEC,
+            flags=flags,
             control=theirs.fileno(),
             streams=streams,
             proc=proc,

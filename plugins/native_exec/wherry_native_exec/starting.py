@@ -13,6 +13,7 @@ from wherry.linux import cgroups, processes
 from wherry.spec.command import Command
 from wherry.spec.exec import Started, Stdio
 from wherry_native_exec import builder, program
+from wherry_native_exec.blob import Flag
 from wherry_native_exec.filters import Filters
 from wherry_native_exec.joining import Held, end_all, reap, usable_capabilities
 from wherry_native_exec.line import Line, Means, pair, send_means
@@ -21,7 +22,7 @@ _TIMEOUT: Final = 10.0
 """Seconds from the barrier until the program runs: it may come from a slow disk."""
 
 
-def start(command: Command, stdio: Stdio, filters: Filters) -> tuple[Started, Held, list[str]]:
+def start(command: Command, stdio: Stdio, filters: Filters, flags: Flag) -> tuple[Started, Held, list[str]]:
     """Make a container up to its barrier: (what the keeper gets, what later execs need, warnings)."""
     chosen = filters.of(command.process)
     group = cgroups.at(command.cgroup)
@@ -31,6 +32,7 @@ def start(command: Command, stdio: Stdio, filters: Filters) -> tuple[Started, He
         stdio=stdio,
         group=group,
         filter=chosen,
+        flags=flags,
         usable=usable_capabilities(),
         keeper=os.getpid(),
     )
