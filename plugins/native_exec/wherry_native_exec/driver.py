@@ -21,6 +21,7 @@ from wherry_native_exec import program
 from wherry_native_exec.blob import Flag
 from wherry_native_exec.filters import Filters
 from wherry_native_exec.joining import Held, join
+from wherry_native_exec.neighbours import procfs_is_made_from_outside
 from wherry_native_exec.starting import refusal, start
 
 _VERSION: Final = "0.1.0"
@@ -157,6 +158,7 @@ class NativeExec:
         processes.boot_id()
         capabilities.last()
         self._filters.warm()
+        procfs_is_made_from_outside()
 
     @hookimpl
     def info(self) -> Mapping[str, str]:

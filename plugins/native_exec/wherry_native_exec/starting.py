@@ -17,6 +17,7 @@ from wherry_native_exec.blob import Flag
 from wherry_native_exec.filters import Filters
 from wherry_native_exec.joining import Held, end_all, reap, usable_capabilities
 from wherry_native_exec.line import Line, Means, pair, send_means
+from wherry_native_exec.neighbours import refuse_tracers
 
 _TIMEOUT: Final = 10.0
 """Seconds from the barrier until the program runs: it may come from a slow disk."""
@@ -24,6 +25,9 @@ _TIMEOUT: Final = 10.0
 
 def start(command: Command, stdio: Stdio, filters: Filters, flags: Flag) -> tuple[Started, Held, list[str]]:
     """Make a container up to its barrier: (what the keeper gets, what later execs need, warnings)."""
+    joined = command.namespaces.pid.descriptor
+    if joined is not None:
+        refuse_tracers(joined)
     chosen = filters.of(command.process)
     group = cgroups.at(command.cgroup)
     ours, theirs = pair()
