@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
+from wherry import daemon_log
 from wherry.config import Settings
 from wherry.engine import Engine
 from wherry.errors import Conflict, NotModified, WherryError
@@ -29,11 +30,7 @@ log = logging.getLogger(__name__)
 
 def main(settings: Settings) -> int:
     """Run the daemon until it is told to leave; answers the program's exit code."""
-    logging.basicConfig(
-        level=logging.DEBUG if settings.debug else settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    daemon_log.begin(logging.DEBUG if settings.debug else settings.log_level.upper())
     processes.set_name("wherryd")
     for warning in settings.warnings:
         log.warning("%s", warning)

@@ -27,6 +27,7 @@ from wherry.lifecycle import (
     command,
     defaults,
     device_nodes,
+    naming,
     networking,
     reach,
     security,
@@ -248,6 +249,7 @@ def check(house: House, config: Config, host: HostConfig) -> list[str]:
         )
     if not re.fullmatch(r"[a-zA-Z0-9_.-]{0,64}", config.hostname):
         raise InvalidRequest(f"invalid hostname: {config.hostname}")
+    naming.check(config, host)
     command.resources(host)
     cgroup_path(host.cgroup_parent, "", usual=house.cgroup_parent, root=house.cgroup_root)
     policy = host.restart_policy

@@ -53,6 +53,10 @@ def devices(host: HostConfig) -> tuple[tuple[Device, ...], tuple[DeviceRule, ...
 def check(host: HostConfig) -> None:
     """What can be refused before there is a container: InvalidRequest."""
     for mapping in host.devices or ():
+        if "\0" in mapping.path_on_host + mapping.path_in_container:
+            raise InvalidRequest(
+                f"invalid device: {mapping.path_on_host!r}: a path has a NUL character in it"
+            )
         if not mapping.path_on_host.startswith("/"):
             raise InvalidRequest(f"invalid device: {mapping.path_on_host} is not an absolute path")
         if mapping.path_in_container and not mapping.path_in_container.startswith("/"):

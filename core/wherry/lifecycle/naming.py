@@ -6,7 +6,9 @@ Source: reference `setupContainerDns`, `buildHostnameAndHostsFiles`, `setupLinke
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +18,44 @@ from wherry.house import House
 from wherry.lifecycle.ports import parse
 from wherry.network import names
 from wherry.network.connection import Connection
+from wherry.spec.container import Config, HostConfig
 from wherry.spec.network import Endpoint
 
 _LARGEST: Final = 1 << 20
 HOST_RESOLV_CONF: Final = Path("/etc/resolv.conf")
+
+
+def check(config: Config, host: HostConfig) -> None:
+    """What goes into these files is a word of a line, and no line of its own. InvalidRequest."""
+    for text in (config.domainname, *(host.dns_search or ()), *(host.dns_options or ())):
+        if any(character.isspace() or not character.isprintable() for character in text):
+            raise InvalidRequest(f"invalid domain name or resolver option: {text!r}")
+    for server in host.dns or ():
+        if not _is_address(server):
+            raise InvalidRequest(f"invalid DNS server: {server!r} is not an IP address")
+    for entry in host.extra_hosts or ():
+        name, address = _extra_host(entry)
+        if not re.fullmatch(r"[^\s\0]+", name):
+            raise InvalidRequest(f"bad format for add-host: {entry!r}")
+        if address != "host-gateway" and not _is_address(address):
+            raise InvalidRequest(f"invalid IP address in add-host: {address!r}")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _extra_host(entry: str) -> tuple[str, str]:
+    """(name, address) of `name:address` or `name=address`."""
+    separator = "=" if "=" in entry.partition(":")[0] else ":"
+    name, found, address = entry.partition(separator)
+    if not found or not name:
+        raise InvalidRequest(f'bad format for add-host: "{entry}"')
+    return name, address.removeprefix("[").removesuffix("]") if separator == "=" else address
 
 
 def write(path: Path, text: str) -> None:
@@ -40,7 +76,7 @@ def write_resolv_conf(house: House, container: Container) -> None:
     if host.network_mode.startswith("container:"):
         return
     path, hashed = container.directory / "resolv.conf", container.directory / "resolv.conf.hash"
-    if path.exists() and (not hashed.exists() or names.digest(path.read_text()) != hashed.read_text()):
+    if path.exists() and (not hashed.exists() or names.digest(_text(path)) != hashed.read_text()):
         return
     try:
         text = HOST_RESOLV_CONF.read_text()
@@ -115,10 +151,7 @@ def _extra(house: House, container: Container, connection: Connection) -> list[t
         aliases = dict.fromkeys([alias, child.record.config.hostname, child.name])
         found.append((" ".join(aliases), address))
     for entry in container.host_config.extra_hosts or ():
-        separator = "=" if "=" in entry.partition(":")[0] else ":"
-        name, found_separator, address = entry.partition(separator)
-        if not found_separator or not name:
-            raise InvalidRequest(f'bad format for add-host: "{entry}"')
+        name, address = _extra_host(entry)
         if address == "host-gateway":
             address = next((e.ipv4_gateway for _, e in connection.endpoints if e.ipv4_gateway), "127.0.0.1")
         found.append((name, address))

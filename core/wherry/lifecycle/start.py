@@ -226,6 +226,9 @@ def working_directory(begun: Start, undo: Undo) -> None:
             paths.make_directories_in_root(begun.root, wanted, 0o755)
         except (NotADirectoryError, FileExistsError):
             raise StartFailed(f"Cannot mkdir: {wanted} is not a directory") from None
+        except OSError as error:
+            shown = wanted if len(wanted) < 100 else f"{wanted[:100]}…"
+            raise StartFailed(f"Cannot mkdir: {shown}: {error.strerror}") from error
 
 
 def environment(begun: Start, undo: Undo) -> None:

@@ -81,7 +81,7 @@ def resolv_conf(
 
 def digest(text: str) -> str:
     """What tells whether somebody changed a file since: reference `ioutils.HashData`."""
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    return "sha256:" + hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def nameservers(text: str) -> list[str]:

@@ -93,6 +93,23 @@ def busybox_tar() -> bytes:
     return buffer.getvalue()
 
 
+def busybox_tar_with(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    """`busybox_tar()` and more; a member replaces what has its name, as in any tar that was appended to."""
+    buffer = io.BytesIO(busybox_tar())
+    with tarfile.open(fileobj=buffer, mode="a", format=tarfile.PAX_FORMAT) as archive:
+        for member, content in members:
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def member(path: str, kind: bytes = tarfile.REGTYPE, mode: int = 0o644, link: str = "") -> tarfile.TarInfo:
+    """An entry for `busybox_tar_with`, owned by root."""
+    made = _member(path, mode, kind)
+    made.linkname = link
+    return made
+
+
 def tar_of(files: dict[str, bytes | str]) -> bytes:
     """A tar of regular files, mode 0644, owned by root: for a layer of a few files."""
     buffer = io.BytesIO()
