@@ -99,3 +99,15 @@ def test_mounts_are_the_container_s_alone(daemon: Daemon, host_mount: Path) -> N
             subprocess.run(["mount", "-t", "tmpfs", "below", str(host_mount / "sub")], check=True)
         finally:
             other.kill()
+
+
+def test_files_of_names_that_somebody_else_wrote(daemon: Daemon, host_directory: Path) -> None:
+    """A bind takes their place and is shown; one that a container spoilt (no text, of any size) is left alone, and it starts."""
+    flags = ["-v", f"{host_directory}/inside:/etc/hosts", "--network", "none"]
+    script = "truncate -s 10G /etc/resolv.conf; printf '\\377\\376' >> /etc/resolv.conf; stat -c %s /etc/resolv.conf"
+    daemon.ok("create", "--name", "spoiler", *flags, "busybox", "sh", "-c", script)
+    for _ in range(2):
+        assert int(daemon.ok("start", "-a", "spoiler")) > 10 << 30
+    paths = daemon.inspect("spoiler", "{{.HostsPath}} {{.HostnamePath}} {{.ResolvConfPath}}").split()
+    directory = daemon.root / "data" / "containers" / daemon.inspect("spoiler", "{{.Id}}")
+    assert paths == [f"{host_directory}/inside", f"{directory}/hostname", f"{directory}/resolv.conf"]

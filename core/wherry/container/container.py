@@ -154,7 +154,11 @@ class Container:
         )
 
     def _file(self, name: str) -> str:
-        return str(self.directory / name) if self.record.state.started_at != ZERO else ""
+        """Where one of the three files of names is on the host, once there is one: what the user mounted in its place, or ours."""
+        if self.record.state.started_at == ZERO:
+            return ""
+        theirs = (point.source for point in self.record.mounts if point.destination == f"/etc/{name}")
+        return next(theirs, str(self.directory / name))
 
 
 def _apparmor(host_config: HostConfig) -> str:
