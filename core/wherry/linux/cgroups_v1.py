@@ -276,7 +276,12 @@ class CgroupV1:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
-            self.thaw()
+            # Also what the container itself has frozen below: who is frozen does not die.
+            for each in (*below(directory), directory) if directory is not None else ():
+                try:
+                    write(f"{each}/freezer.state", "THAWED")
+                except FileNotFoundError:
+                    pass
             return not pids
 
         if not wait_until(empty, timeout):

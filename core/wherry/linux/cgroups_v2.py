@@ -74,12 +74,13 @@ class CgroupV2:
 
     def entrance_of(self, pid: int) -> Entrance:
         """As `entrance`, for the cgroup below this one in which `pid` is now: one with cgroups below takes no process."""
-        for line in read_or(f"/proc/{pid}/cgroup").splitlines():
-            if line.startswith("0::"):
-                path = line[3:]
-                if path.startswith(self.path + "/"):
+        try:
+            for line in read_or(f"/proc/{pid}/cgroup").splitlines():
+                if line.startswith("0::" + self.path + "/"):
                     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-                    return Entrance(into=os.open(self._root + path, flags))
+                    return Entrance(into=os.open(self._root + line[3:], flags))
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it went elsewhere meanwhile, or ended: then the next thing to fail says it better
         return self.entrance()
 
     def remove(self, timeout: float = 2.0) -> None:
