@@ -44,6 +44,7 @@ from wherry.spec.command import (
     Seccomp,
 )
 from wherry.testing import inheritance
+from wherry.testing.bind_mounts import MountsContract
 from wherry.testing.containers import (
     DEADLINE,
     MOUNTS,
@@ -68,7 +69,7 @@ def status(output: bytes) -> dict[str, str]:
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines(output))}
 
 
-class ExecDriverContract(UserNamespacesContract):
+class ExecDriverContract(MountsContract, UserNamespacesContract):
     """Inherit, and give a `driver` fixture."""
 
     @pytest.fixture(scope="class")
