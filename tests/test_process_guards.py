@@ -80,6 +80,34 @@ def test_a_profile_of_ones_own(daemon: Daemon, attacks: Path, tmp_path: Path) ->
     assert asked(daemon, attacks, "x86_64:469", *option, "--privileged") == ["-10"]
 
 
+@pytest.mark.parametrize(
+    ("action", "calls", "flags"),
+    [
+        ("SCMP_ACT_ERRNO", "", ()),
+        ("SCMP_ACT_KILL", "", ()),
+        ("SCMP_ACT_TRAP", "", ()),
+        ("SCMP_ACT_TRACE", "", ()),
+        ("SCMP_ACT_ALLOW", "execve", ()),
+        ("SCMP_ACT_ALLOW", "read write exit_group", ()),
+        ("SCMP_ACT_ALLOW", "rt_sigtimedwait", ("--init",)),
+        ("SCMP_ACT_ALLOW", "wait4", ("--init",)),
+    ],
+)
+def test_a_profile_under_which_nothing_runs(
+    daemon: Daemon, tmp_path: Path, action: str, calls: str, flags: tuple[str, ...]
+) -> None:
+    """Whatever a profile forbids, a start ends with an error, at once: nobody hangs or spins."""
+    profile = {
+        "defaultAction": action,
+        "syscalls": [{"names": calls.split(), "action": "SCMP_ACT_ERRNO"}] if calls else [],
+    }
+    (tmp_path / "profile.json").write_text(json.dumps(profile))
+    option = f"seccomp={tmp_path}/profile.json"
+    answer = daemon.docker("run", "--rm", "--security-opt", option, *flags, "busybox", "true", timeout=30)
+    assert answer.returncode in (1, 125, 126), answer.stderr
+    eventually(lambda: daemon.ok("ps", "-aq") == "", "nothing is left")
+
+
 @X86_64
 @pytest.mark.parametrize(
     ("option", "user"), [("no-new-privileges=false", "0"), ("no-new-privileges", "1000")]
