@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from wherry.testing.cgroups import VERSION, file_of
@@ -47,3 +48,20 @@ def test_one_that_froze_itself_can_be_killed(daemon: Daemon) -> None:
     daemon.ok("kill", "ice")
     daemon.ok("rm", "ice")
     assert not Path("/proc", row.split()[1], "exe").is_symlink()
+
+
+def test_one_that_left_its_cgroup_can_be_killed(daemon: Daemon) -> None:
+    """A privileged container that sees the host's cgroups moves itself out of its own: it ends at once all the same."""
+    place = "/sys/fs/cgroup" if VERSION == 2 else "/sys/fs/cgroup/freezer"
+    name = "wherry-test-gone"
+    script = f"mkdir /c; mount -t {'cgroup2' if VERSION == 2 else 'cgroup -o freezer'} c /c && mkdir -p /c/{name} && "
+    script += f"echo $$ > /c/{name}/cgroup.procs && echo gone; sleep 1000"
+    daemon.ok(
+        "run", "-d", "--name", "left", "--privileged", "--cgroupns", "host", "busybox", "sh", "-c", script
+    )
+    eventually(lambda: daemon.ok("logs", "left") == "gone")
+    begun = time.monotonic()
+    daemon.ok("kill", "left")
+    assert time.monotonic() - begun < 9
+    eventually(lambda: not Path(place, name, "cgroup.procs").read_text())
+    Path(place, name).rmdir()

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from wherry import discovery
+from wherry.cgroups.delegation import settle
 from wherry.cgroups.support import Support, find_support
 from wherry.config import Settings
 from wherry.container.registry import Containers
@@ -133,8 +134,8 @@ def _open(settings: Settings, lock: int, closers: list[Callable[[], object]]) ->
     seccomp = read_seccomp(settings)
     if _prepare_exec_root(settings.exec_root):
         closers.append(lambda: _clear_exec_root(settings.exec_root))
-    parent = settings.cgroup_parent or f"/wherry-{engine_id}"
-    services = EngineServices(engine_id=engine_id, cgroup_parent=f"{parent}/containers")
+    territory = settle(settings.cgroup_parent, engine_id)
+    services = EngineServices(engine_id=engine_id, cgroup_parent=f"{territory.parent}/containers")
     catalogue = discovery.Catalogue()
     roots = {
         "exec": settings.exec_root / "exec",
@@ -185,7 +186,7 @@ def _open(settings: Settings, lock: int, closers: list[Callable[[], object]]) ->
         engine_id=engine_id,
         boot_id=processes.boot_id(),
         cgroup_parent=services.cgroup_parent,
-        cgroup_root="/",
+        cgroup_root=territory.root,
         support=_support(services.cgroup_parent),
         catalogue=catalogue,
         driver=drivers,

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from wherry.linux import cgroups_v2
 from wherry.linux.cgroup_counters import Counters
 from wherry.linux.cgroup_files import Entrance, Limits, Rule, Throttle, below, read_or
 from wherry.linux.cgroups_v1 import CONTROLLERS as _CONTROLLERS_V1
@@ -35,7 +36,10 @@ __all__ = [
     "at",
     "children",
     "hierarchies",
+    "move_aside",
     "offered",
+    "own",
+    "pass_on",
     "processors",
     "remove_empty",
 ]
@@ -116,6 +120,25 @@ def offered(parent: str) -> frozenset[str]:
         return frozenset(name for _, directory in probe.views() for name in os.listdir(directory))
     finally:
         probe.remove()
+
+
+def own() -> str:
+    """The cgroup of version 2 in which this process is, below what it sees as the root; "/" where there is none."""
+    for line in Path("/proc/self/cgroup").read_text("utf-8", "surrogateescape").splitlines():
+        if line.startswith("0::/"):
+            return line[3:]
+    return "/"
+
+
+def pass_on(path: str) -> set[str]:
+    """See `cgroups_v2.pass_on`; of version 1, where all is passed on, nothing is lacking."""
+    found = hierarchies()
+    return set() if found.version == 1 else cgroups_v2.pass_on(found.unified, path)
+
+
+def move_aside(path: str, leaf: str) -> None:
+    """See `cgroups_v2.move_aside`."""
+    cgroups_v2.move_aside(hierarchies().unified, path, leaf)
 
 
 def processors() -> tuple[str, str]:

@@ -21,6 +21,7 @@ from wherry.linux.cgroup_files import (
     number,
     of_device,
     processes,
+    read,
     read_or,
     remove,
     table,
@@ -294,3 +295,20 @@ def pass_on(root: str, path: str) -> set[str]:
             except OSError:
                 lacking.add(controller)
     return lacking
+
+
+def move_aside(root: str, path: str, leaf: str) -> None:
+    """Move every process that is in the cgroup `path` itself into its child `leaf`. OSError: one does not let itself be moved."""
+    here = f"{root}{path.rstrip('/')}"
+    os.makedirs(f"{here}/{leaf}", exist_ok=True)
+    # They fork meanwhile; each round there are fewer who can.
+    for _ in range(10):
+        # 0 is one that this pid namespace does not see.
+        pids = [pid for pid in read(f"{here}/cgroup.procs").split() if pid != "0"]
+        if not pids:
+            return
+        for pid in pids:
+            try:
+                write(f"{here}/{leaf}/cgroup.procs", pid)
+            except ProcessLookupError:
+                pass

@@ -70,22 +70,16 @@ class NativeExec:
     def kill(self, state: State, signal: int, everyone: bool) -> bool:
         group = _group(state)
         if everyone:
+            # Process 1 by itself too: one that sees the host's cgroups may have left its own, and with it all end.
+            first = _send(state, signals.SIGKILL)
             try:
-                return group.kill(_KILL_TIMEOUT)
+                return group.kill(_KILL_TIMEOUT) or first
             except TimeoutError as error:
                 raise Unavailable(str(error)) from error
-        fd = _open(state)
-        if fd is None:
-            return False
-        try:
-            processes.pidfd_send_signal(fd, signal)
-        except ProcessLookupError:
-            return False
-        finally:
-            os.close(fd)
-        if signal == signals.SIGKILL and group.is_frozen():
+        sent = _send(state, signal)
+        if sent and signal == signals.SIGKILL and group.is_frozen():
             group.thaw()
-        return True
+        return sent
 
     @hookimpl
     def pause(self, state: State) -> None:
@@ -188,6 +182,20 @@ def _group(state: State) -> cgroups.Cgroup:
 
 def _gone(state: State) -> NotFound:
     return NotFound("container", str(state["id"]), f"container {str(state['id'])[:12]} is not running")
+
+
+def _send(state: State, signal: int) -> bool:
+    """Send process 1 a signal; False: it is gone."""
+    fd = _open(state)
+    if fd is None:
+        return False
+    try:
+        processes.pidfd_send_signal(fd, signal)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def _open(state: State) -> int | None:
