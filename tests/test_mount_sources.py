@@ -51,10 +51,8 @@ def test_binds_of_files_are_warned_of(daemon: Daemon, host_directory: Path) -> N
 
 def test_the_host_s_root(daemon: Daemon, host_directory: Path) -> None:
     """Bound whole, read only to its depths, it shows the host; the engine's own mounts do not outlive themselves there."""
-    shown = daemon.inside(
-        ["-v", "/:/host:ro"],
-        f"cat /host{host_directory}/inside; touch /host{host_directory}/new; touch /host/dev/shm/new",
-    )
+    script = f"cat /host{host_directory}/inside; touch /host{host_directory}/new; touch /host/dev/shm/new"
+    shown = daemon.inside_by_api(script, Binds=["/:/host:ro"])
     assert shown.splitlines()[0] == "content" and shown.count("Read-only file system") == 2
     daemon.ok("run", "-d", "--name", "watcher", "-v", "/:/host", "busybox", "sleep", "1000")
     daemon.ok("run", "-d", "--name", "other", "busybox", "sleep", "1000")
