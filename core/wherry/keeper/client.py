@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from wherry.errors import DeadlineExceeded, Unavailable, Unsupported, from_wire
-from wherry.keeper.attach import parse_keys
+from wherry.keeper.attach import frame, parse_keys
 from wherry.keeper.launching import SENDING, Launcher
 from wherry.keeper.loop import READ, WRITE, Loop
 from wherry.keeper.protocol import (
@@ -276,6 +276,10 @@ class Keeper:
                 attachment=wanted,
                 note=note,
             )
+        except DeadlineExceeded as error:
+            if attachment is not None:
+                _hang_up(attachment, error)
+            raise
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -446,6 +450,18 @@ class Keeper:
             waiting, self._waiting = self._waiting, {}
         for answer in waiting.values():
             answer.set_exception(self._gone())
+
+
+def _hang_up(attachment: Attachment, error: Exception) -> None:
+    """Tell a client why, and end its connection, of which a keeper that does not answer may have a descriptor, too."""
+    words = f"{error}\r\n".encode()
+    with socket.socket(fileno=os.dup(attachment.descriptor)) as connection:
+        with contextlib.suppress(OSError):
+            connection.send(
+                frame(1, len(words)) + words if attachment.multiplexed else words,
+                socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL,
+            )
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _wait(process: int, seconds: float) -> None:
