@@ -72,4 +72,5 @@ def test_the_oldest_are_forgotten() -> None:
         execs.add(made(10_000 + number))
     with pytest.raises(NotFound):
         execs.get("e10000")
+    assert execs.known(["e10000", "e0"]) == ["e0"]
     assert execs.get(f"e{10_000 + MADE + 9}")

@@ -99,6 +99,7 @@ def test_bad_limits(limit: Ulimit, words: str) -> None:
 def test_limits_out_of_reach_are_cut_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the engine cannot give is cut to what it can; the user hears of it only for limits of his own."""
     monkeypatch.setattr(reach, "hard_limit", lambda name: 100 if name == "nofile" else -1)
+    monkeypatch.setattr(ulimits, "_settled", ulimits._settled.__wrapped__)
     assert (
         ulimits.check([Ulimit(name="nofile", soft=50, hard=100), Ulimit(name="core", soft=-1, hard=-1)]) == []
     )

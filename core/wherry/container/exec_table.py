@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 from wherry.errors import Conflict, NotFound
@@ -31,6 +32,10 @@ class Execs:
             return self._views[exec_id]
         except KeyError:
             raise NotFound("exec instance", exec_id) from None
+
+    def known(self, exec_ids: Sequence[str]) -> list[str]:
+        """Those that were not forgotten."""
+        return [each for each in exec_ids if each in self._views]
 
     def add(self, view: ExecView) -> ExecView:
         """Take a new one, or one that ran before this engine did; of one that is known, what is known stays."""

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from wherry.container.container import Container
+from wherry.container.exec_table import MADE
 from wherry.errors import CommandNotFound, Conflict, InvalidRequest, NotFound, WherryError
 from wherry.house import House
 from wherry.lifecycle import capability_sets, command, naming
@@ -33,6 +34,8 @@ def create(house: House, name: str, request: ExecRequest) -> str:
     exec_id = secrets.token_hex(32)
     house.execs.add(ExecView(id=exec_id, container_id=container.id, request=request))
     container.exec_ids.append(exec_id)
+    if len(container.exec_ids) > MADE:
+        container.exec_ids[:] = house.execs.known(container.exec_ids)
     container.publish()
     house.tell(container, f"exec_create: {' '.join(request.cmd)}", execID=exec_id)
     return exec_id

@@ -9,7 +9,7 @@ Source: reference `populateCommand`; getrlimit(2); include/asm-generic/resource.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -55,10 +55,15 @@ def usual() -> tuple[Rlimit, ...]:
     return (*_FIXED, Rlimit(name="sigpending", soft=pending, hard=pending))
 
 
-def settle(own: Sequence[Ulimit] | None, daemon: Iterable[Rlimit]) -> tuple[Rlimit, ...]:
+def settle(own: Sequence[Ulimit] | None, daemon: Sequence[Rlimit]) -> tuple[Rlimit, ...]:
     """Every limit: the usual ones, the daemon's over them, and the container's own over both, all within reach."""
-    found = {limit.name: limit for limit in (*usual(), *daemon)}
-    found |= {limit.name: Rlimit(name=limit.name, soft=limit.soft, hard=limit.hard) for limit in own or ()}
+    asked = tuple(Rlimit(name=limit.name, soft=limit.soft, hard=limit.hard) for limit in own or ())
+    return _settled((*daemon, *asked))
+
+
+@lru_cache(maxsize=64)
+def _settled(over: tuple[Rlimit, ...]) -> tuple[Rlimit, ...]:
+    found = {limit.name: limit for limit in (*usual(), *over)}
     return tuple(_within_reach(limit) for limit in found.values())
 
 
