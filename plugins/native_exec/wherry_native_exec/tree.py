@@ -186,7 +186,9 @@ class Tree:
     # ---- devices ---------------------------------------------------------------------------------------------------
     def _fill_dev(self, dev: int) -> None:
         for name, content in _LINKS:
-            os.symlink(content, name, dir_fd=dev)
+            # Not every kernel has kcore, and no container should find a link to nothing.
+            if name != "core" or os.path.exists(content):
+                os.symlink(content, name, dir_fd=dev)
 
     def devices(self, wanted: tuple[Device, ...]) -> None:
         """Make the command's device nodes, and those that every container has. Call with umask 0."""
