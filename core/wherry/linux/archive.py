@@ -148,8 +148,6 @@ class _Unpacking:
             return
         path = f"{place}/{name}" if place else name
         kind = stat.S_IFMT(entry.mode)
-        if self._live is not None and self._live.keep_kinds:
-            self._keep_kind(parent, name, path, kind == stat.S_IFDIR and not entry.hard_link)
         if entry.hard_link:
             self._link(parent, name, path, entry)
         elif kind == stat.S_IFREG:
@@ -218,20 +216,14 @@ class _Unpacking:
             whiteouts.hide(parent, hidden)
             self.close()
 
-    def _keep_kind(self, parent: int, name: str, path: str, directory: bool) -> None:
-        found = _stat(parent, name)
-        if found is None or stat.S_ISDIR(found.st_mode) == directory:
-            return
-        old, new = ("non-directory", "directory") if directory else ("directory", "non-directory")
-        assert self._live is not None
-        raise BadArchive(
-            f"cannot overwrite {old} {shown(self._shown(path))} with {new} {shown(self._live.place)}"
-        )
+    def _unlike(self, path: str, old: str, new: str) -> BadArchive:
+        place = "" if self._live is None else self._live.place
+        return BadArchive(f"cannot overwrite {old} {shown(self._shown(path))} with {new} {shown(place)}")
 
     def _shown(self, path: str) -> str:
         return path if self._live is None else posixpath.join(self._live.place, path)
 
-    def _make(self, parent: int, name: str, path: str, make: _Maker) -> None:
+    def _make(self, parent: int, name: str, path: str, make: Callable[[], None]) -> None:
         try:
             make()
         except FileExistsError:
@@ -241,14 +233,20 @@ class _Unpacking:
     def _clear(self, parent: int, name: str, path: str) -> None:
         try:
             if self._live is not None and self._live.keep_kinds:
-                # It was no directory a moment ago; if it is one now, it stays.
+                # What is to be made is no directory: those have been dealt with.
                 os.close(tree.hold(parent, name))
                 os.unlink(name, dir_fd=parent)
             else:
                 tree.remove(parent, name, spare_mounts=self._live is not None)
         except FileNotFoundError:
             return
+        except IsADirectoryError:
+            raise self._unlike(path, "directory", "non-directory") from None
         except OSError as error:
+            if error.errno == errno.EXDEV and self._live is not None and self._live.keep_kinds:
+                found = _stat(parent, name)
+                if found is not None and stat.S_ISDIR(found.st_mode):
+                    raise self._unlike(path, "directory", "non-directory") from None
             if error.errno in (errno.EXDEV, errno.EBUSY):
                 raise BadArchive(f"unlinkat {self._shown(path)}: device or resource busy") from error
             raise
@@ -264,6 +262,8 @@ class _Unpacking:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
         if stat.S_ISDIR(found.st_mode):
             return
+        if self._live is not None and self._live.keep_kinds:
+            raise self._unlike(path, "non-directory", "directory")
         hidden = self._whiteouts is not None and self._whiteouts.hides(found)
         self._clear(parent, name, path)
         os.mkdir(name, 0o700, dir_fd=parent)
@@ -390,10 +390,6 @@ def _give_attributes(made: int | str, values: dict[str, bytes], *, follow: bool 
             # The file system has none; or user.* on what is neither file nor directory.
             if error.errno not in (errno.ENOTSUP, errno.EPERM):
                 raise
-
-
-class _Maker(Protocol):
-    def __call__(self) -> None: ...
 
 
 def _stat(directory: int, name: str) -> os.stat_result | None:

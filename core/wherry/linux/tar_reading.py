@@ -169,7 +169,7 @@ class Reader:
         text = data.split(b"\0", 1)[0].strip(b" ")
         if not text:
             return 0
-        if not all(48 <= digit < 56 for digit in text):
+        if text.strip(b"01234567"):
             raise self._fault(f"the {what} in a header is no number, after")
         return int(text, 8)
 
