@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).with_name("support")))
 
-from network_house import HOST, OUTSIDE, Engine
+from network_house import HOST, HOST6, OUTSIDE, OUTSIDE6, Engine
 
 from wherry.linux import links, netns
 from wherry.linux.netlink import Netlink
@@ -61,8 +61,11 @@ def nft_engine(make_engine: Callable[..., Engine]) -> Engine:
 
 @pytest.fixture
 def neighbour(host: Place) -> Iterator[Place]:
-    """Somebody on the host's network, who sends all he has to the host: 192.0.2.10, the host is 192.0.2.1."""
-    descriptor = netns.new()
+    """Somebody on the host's network, who sends all he has to the host: 192.0.2.10, the host is 192.0.2.1.
+
+    By IPv6 he is 2001:db8::10, and the host 2001:db8::1.
+    """
+    descriptor = netns.new(ipv6=True)
     place = Place(descriptor)
     try:
         with Netlink() as nl:
@@ -71,6 +74,9 @@ def neighbour(host: Place) -> Iterator[Place]:
         place.ip("address", "add", f"{OUTSIDE}/24", "dev", "wire")
         place.ip("link", "set", "wire", "up")
         place.ip("route", "add", "default", "via", HOST)
+        ip("address", "add", f"{HOST6}/64", "dev", "uplink", "nodad")
+        place.ip("address", "add", f"{OUTSIDE6}/64", "dev", "wire", "nodad")
+        place.ip("-6", "route", "add", "default", "via", HOST6)
         yield place
     finally:
         os.close(descriptor)

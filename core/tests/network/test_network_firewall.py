@@ -11,7 +11,7 @@ from wherry.errors import ConfigurationError
 from wherry.linux import xtables
 from wherry.network.firewall.firewall import Firewall, choose
 from wherry.network.firewall.legacy import LegacyWriter
-from wherry.network.firewall.model import FirewallError, Publication, Rules, Writer, Zone
+from wherry.network.firewall.model import FirewallError, Passage, Publication, Rules, Writer, Zone
 from wherry.network.firewall.nft import NftWriter
 from wherry.testing.network import own_network
 
@@ -22,6 +22,16 @@ DNS = Publication(
     protocol="udp", host_address="127.0.0.1", host_port=53, address="10.99.0.3", container_port=53
 )
 SIGNAL = Publication(protocol="sctp", host_address="", host_port=99, address="10.99.0.3", container_port=99)
+
+
+ZONE6 = Zone(interface="wtest0", subnet="fd00:99::/64", gateway="fd00:99::1")
+WEB6 = Publication(protocol="tcp", host_address="", host_port=8080, address="fd00:99::2", container_port=80)
+BOUND6 = Publication(
+    protocol="udp", host_address="2001:db8::1", host_port=53, address="fd00:99::3", container_port=53
+)
+PASSAGE = Passage(interface="wtest1", source="10.98.0.2", address="10.98.0.3", protocol="tcp", port=5432)
+PASSAGE6 = Passage(interface="wtest0", source="fd00:99::2", address="fd00:99::3", protocol="udp", port=53)
+EVERYTHING = Rules({ZONE, INNER, ZONE6}, {WEB, DNS, SIGNAL, WEB6, BOUND6}, {PASSAGE, PASSAGE6})
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +73,52 @@ def test_what_was_written_is_held(writer: Writer) -> None:
     assert not writer.holds(Rules({ZONE, INNER}, {WEB}))
     writer.write(rules)
     assert writer.holds(rules)
+
+
+def test_both_ip_versions_are_written_held_and_cleared(writer: Writer) -> None:
+    """Grants of both come and go one by one; without a zone of IPv6, nor a wall to keep, nothing of it is written."""
+    writer.write(Rules(EVERYTHING.zones))
+    grants = [*EVERYTHING.publications, *EVERYTHING.passages]
+    for grant in grants:
+        writer.add([grant])
+    assert writer.holds(EVERYTHING)
+    writer.write(EVERYTHING)
+    assert writer.holds(EVERYTHING)
+    assert any("6" in name for name in writer.owned())
+    for grant in grants:
+        assert not writer.holds(Rules(EVERYTHING.zones))
+        writer.remove([grant])
+    assert writer.holds(Rules(EVERYTHING.zones))
+    writer.write(Rules({ZONE}, {WEB}))
+    assert writer.holds(Rules({ZONE}, {WEB})) and not writer.holds(Rules({ZONE, ZONE6}, {WEB}))
+    assert not any("6" in name for name in writer.owned())
+    writer.clear()
+    assert writer.owned() == []
+
+
+def test_the_administrators_chain_is_made_once_and_kept(writer: Writer) -> None:
+    """Rules in it see packets before ours, and outlive every change of ours; an empty one goes with the last engine."""
+    show = (lambda: nft("list", "ruleset")) if isinstance(writer, NftWriter) else saved
+    writer.write(Rules({ZONE}, {WEB}))
+    if isinstance(writer, NftWriter):
+        nft("add", "rule", "inet", "wherry-user", "forward", "ip", "saddr", "192.0.2.66", "drop")
+        nft("chain", "inet", "wherry-user", "forward", "{ policy drop; }")
+    else:
+        legacy("-A", "WHERRY-USER", "-s", "192.0.2.66", "-j", "DROP")
+    writer.write(EVERYTHING)
+    writer.clear()
+    assert "192.0.2.66" in show()
+    writer.write(Rules({ZONE}))
+    if isinstance(writer, NftWriter):
+        assert "policy drop" in nft("list", "table", "inet", "wherry-user")
+        nft("flush", "chain", "inet", "wherry-user", "forward")
+    else:
+        lines = saved().splitlines()
+        jumps = [line.split()[-1] for line in lines if line.startswith("-A FORWARD")]
+        assert jumps == ["WHERRY-USER", "WHERRY-0a1b2c3d"]
+        legacy("-F", "WHERRY-USER")
+    writer.clear()
+    assert "user" not in show().lower()
 
 
 def test_publications_come_and_go(writer: Writer) -> None:

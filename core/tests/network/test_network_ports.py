@@ -7,10 +7,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from wherry.errors import Conflict, InvalidRequest, Unsupported, WherryError
+from wherry.errors import Conflict, InvalidRequest, WherryError
+from wherry.network import binding
 from wherry.network.ports import EPHEMERAL, Owner, Ports, PortWish
 from wherry.spec.network import PortBinding
 from wherry.testing.network import own_network
@@ -31,19 +33,19 @@ def ports() -> Ports:
 
 def claim(ports: Ports, *wishes: PortWish, owner: Owner = WEB) -> list[PortBinding]:
     """Claim and keep the sockets, as a keeper does, for the rest of the test."""
-    bindings, sockets = ports.claim(owner, wishes)
-    _kept.extend(sockets)
+    bindings, held = ports.claim(owner, wishes)
+    _kept.extend(descriptor for _, descriptor in held)
     return list(bindings)
 
 
-_kept: list[socket.socket] = []
+_kept: list[int] = []
 
 
 @pytest.fixture(autouse=True)
 def kept() -> Iterator[None]:
     yield
     while _kept:
-        _kept.pop().close()
+        os.close(_kept.pop())
 
 
 def wish(first: int, last: int = 0, protocol: str = "tcp", address: str = "") -> PortWish:
@@ -76,6 +78,11 @@ def test_nobody_else_can_take_a_claimed_port(ports: Ports, protocol: str, reuse:
         (wish(80, address="0.0.0.0"), wish(80, address="127.0.0.1"), False),
         (wish(80, protocol="sctp"), wish(80, protocol="sctp"), False),
         (wish(80, protocol="sctp"), wish(80), True),
+        (wish(80, address="::1"), wish(80), False),
+        (wish(80), wish(80, address="::"), False),
+        (wish(80, address="::1"), wish(80, address="[::1]"), False),
+        (wish(80, address="::1"), wish(80, address="127.0.0.1"), True),
+        (wish(80, address="::"), wish(80, address="0.0.0.0"), True),
     ],
 )
 def test_what_can_be_published_together(ports: Ports, first: PortWish, second: PortWish, fits: bool) -> None:
@@ -88,6 +95,26 @@ def test_what_can_be_published_together(ports: Ports, first: PortWish, second: P
             Conflict, match=r"Bind for .*:80 failed: port is already allocated \(by container web\)"
         ):
             claim(ports, second)
+
+
+def test_a_port_is_of_both_ip_versions(ports: Ports) -> None:
+    """Unless an address says of which; where IPv6 is switched off it is of one."""
+    assert [each.host_address for each in claim(ports, wish(80))] == ["", "::"]
+    assert [each.host_address for each in claim(ports, wish(81, address="0.0.0.0"))] == [""]
+    assert [each.host_address for each in claim(ports, wish(82, address="::"))] == ["::"]
+    with socket.socket(socket.AF_INET6) as other, pytest.raises(OSError, match="in use"):
+        other.bind(("::1", 80))
+    with socket.socket(socket.AF_INET6) as program:
+        program.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        program.bind(("::", 83))
+        program.listen()
+        with pytest.raises(
+            Conflict, match=r"Bind for \[::\]:83 failed: port is already allocated \(by program"
+        ):
+            claim(ports, wish(83))
+        assert [each.host_port for each in claim(ports, wish(83, 84))] == [84, 84]
+    Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
+    assert [each.host_address for each in claim(ports, wish(85))] == [""]
 
 
 def test_all_or_nothing(ports: Ports) -> None:
@@ -115,9 +142,9 @@ def test_no_port_means_one_of_the_ephemeral_range(ports: Ports) -> None:
 
 def test_a_released_port_is_free_at_once(ports: Ports) -> None:
     """Also when the old keeper closes its socket a moment later."""
-    bindings, sockets = ports.claim(WEB, [wish(8080)])
+    bindings, held = ports.claim(WEB, [wish(8080)])
     ports.release(bindings)
-    late = threading.Timer(0.1, sockets[0].close)
+    late = threading.Timer(0.1, binding.close, [held])
     late.start()
     assert claim(ports, wish(8080))[0].host_port == 8080
     late.join()
@@ -156,7 +183,8 @@ def test_a_program_that_has_the_port_is_named(ports: Ports) -> None:
         (wish(80, protocol="icmp"), InvalidRequest),
         (wish(80, address="300.1.1.1"), InvalidRequest),
         (wish(80, address="198.51.100.7"), InvalidRequest),
-        (wish(80, address="::1"), Unsupported),
+        (wish(80, address="2001:db8::7"), InvalidRequest),
+        (wish(80, address="fe80::1%lo"), InvalidRequest),
     ],
 )
 def test_wishes_that_cannot_be(ports: Ports, bad: PortWish, error: type[WherryError]) -> None:
@@ -175,4 +203,4 @@ def test_the_default_address(ports: Ports) -> None:
 
 def test_a_thousand_ports_are_quick(ports: Ports) -> None:
     """A range of 1,000 is claimed in a fraction of a second."""
-    assert len(claim(ports, *[wish(port) for port in range(20000, 21000)])) == 1000
+    assert len(claim(ports, *[wish(port) for port in range(20000, 21000)])) == 2000

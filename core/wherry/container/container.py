@@ -190,7 +190,8 @@ def _networks(
         networks[network.name] = view if request is None else msgspec.structs.replace(view, request=request)
     for exposed in record.config.exposed_ports or {}:
         ports[exposed if "/" in exposed else f"{exposed}/tcp"] = None
-    for binding in connection.ports if connection.published(4) else ():
+    able = connection.published(4) or connection.published(6)
+    for binding in connection.ports if able else ():
         shown = PortBinding(host_ip=binding.host_address or "0.0.0.0", host_port=str(binding.host_port))
         key = f"{binding.container_port}/{binding.protocol}"
         ports[key] = [*(ports.get(key) or []), shown]

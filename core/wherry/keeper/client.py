@@ -28,11 +28,14 @@ from wherry.keeper.protocol import (
     PROTOCOL,
     Attached,
     Held,
+    Published,
     Running,
     Setup,
+    Target,
     Warm,
     from_json,
     parse,
+    rehearse,
     to_json,
 )
 from wherry.linux import processes
@@ -67,6 +70,7 @@ class Keepers:
         self._warm = dataclasses.replace(warm, version=warm.version or metadata.version("wherry-core"))
         self._on_event = on_event
         self._asking = threading.Lock()
+        rehearse()
         self._closed = False
         self._place = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._keepers: dict[str, Keeper] = {}
@@ -304,9 +308,18 @@ class Keeper:
         """Copies of the descriptors that `Setup.held` named, in that order, the caller's to close."""
         return self._ask("held", (), deadline)[1]
 
-    def hold(self, descriptors: Sequence[int], deadline: float = 10.0) -> None:
-        """Have it hold more until the end, as `Setup.held` does. The descriptors stay the caller's."""
-        self._ask("hold", descriptors, deadline)
+    def publish(
+        self,
+        published: Sequence[Published],
+        descriptors: Sequence[int],
+        targets: Mapping[str, Target] | None = None,
+        deadline: float = 10.0,
+    ) -> None:
+        """Have it hold more ports until the end, as `Setup.published` does, and serve those that `targets` names.
+
+        The descriptors stay the caller's. Conflict: the container has ended.
+        """
+        self._ask("publish", descriptors, deadline, published=tuple(published), targets=targets)
 
     def follow_log(self, on: bool) -> None:
         """Ask for `logged` events, or for no more of them. Does not wait."""

@@ -28,6 +28,7 @@ from wherry.keeper.exits import exit_code, write_exit
 from wherry.keeper.line import Answer, Line, Request
 from wherry.keeper.loop import Loop
 from wherry.keeper.memory import MemoryWatch
+from wherry.keeper.ports import HeldPorts
 from wherry.keeper.protocol import PROTOCOL, Attached, ExitRecord, Held, Phase, Setup, from_json, parse
 from wherry.keeper.pump import CLOSING, LogPump
 from wherry.keeper.stdio import streams_for
@@ -81,7 +82,7 @@ class Keeper:
                 "status": lambda request: self.status(),
                 "follow-log": self._follow_log,
                 "held": lambda request: Answer(len(self._held), tuple(self._held)),
-                "hold": self._hold,
+                "publish": self._publish,
                 "finish": self._finish,
             },
             self._hello,
@@ -101,6 +102,7 @@ class Keeper:
         self._held: list[int] = []
         self._waiting: dict[int, Client] = {}
         self._number = 0
+        self._ports = HeldPorts(loop, self.line.report)
         self._size: tuple[int, int] | None = None
         self._following = False
         self._unnoticed = self._noticing = False
@@ -178,6 +180,8 @@ class Keeper:
                     copy=copy,
                 )
             self._held = [request.take(position) for position in setup.held]
+            undo.callback(self._ports.close)
+            self._ports.take(request, setup.published)
             undo.pop_all()
         self._started, self._start_time = started, processes.start_time(started.pid)
         self._memory = MemoryWatch(self._loop, self.line, driver, started.state)
@@ -260,10 +264,10 @@ class Keeper:
             str(request.fields["exec_id"]), int(request.fields["rows"]), int(request.fields["columns"])
         )
 
-    def _hold(self, request: Request) -> None:
-        if self._leaving:
-            raise Conflict(f"container {self._container_id[:12]} has ended")
-        self._held += [request.take(position) for position in range(len(request.descriptors))]
+    def _publish(self, request: Request) -> None:
+        if self._leaving or self.phase not in ("made", "running"):
+            raise Conflict(f"container {self._container_id[:12]} is not running")
+        self._ports.publish(request)
 
     def _follow_log(self, request: Request) -> None:
         self._following = bool(request.fields["on"])
@@ -396,6 +400,7 @@ class Keeper:
         for descriptor in self._held:
             os.close(descriptor)
         self._held.clear()
+        self._ports.close()
         self._execs.drop()
         if self._streams.abandoned:
             self._loop.stop()

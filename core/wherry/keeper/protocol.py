@@ -97,6 +97,25 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where the keeper takes what comes for a port that the firewall cannot lead to the container."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A port of the host that the container has. `name` tells it from its others: `tcp [::]:80`."""
+
+    name: str
+    protocol: str
+    descriptor: Descriptor
+    """A position among the message's descriptors: a bound socket, held until the end."""
+    target: Target | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """All that a keeper needs for its container. Descriptors are positions among those sent along."""
 
@@ -119,7 +138,9 @@ class Setup:
     attachments: tuple[Attached, ...] = ()
     """Clients that attached before the start: they miss nothing."""
     held: tuple[Descriptor, ...] = ()
-    """Held open until the end, for the container's sake: the root's lease, sockets of published ports."""
+    """Held open until the end, for the container's sake: the root's lease."""
+    published: tuple[Published, ...] = ()
+    """More of them may follow by the verb `publish`: a message carries only so many descriptors."""
     client_patience: float = 60.0
     """Seconds that a client from before the start may leave its output unread, holding the container up, before it
     is cut. One that attached later has a tenth of that."""
@@ -167,7 +188,10 @@ def parse(value: Any, kind: type[Value]) -> Value:
 
 
 def rehearse() -> None:
-    """Send and receive one of everything. What the JSON library learns about our types is learnt before the fork."""
+    """Send and receive one of everything: what the JSON library learns about our types is learnt before the fork.
+
+    And before there are threads: several that make it learn one type at the same time end the process.
+    """
     resolved = Resolved(kind="exec", name="", module="", attribute="")
     context = LogContext(container_id="", container_name="", directory=Path())
     setup = Setup(
@@ -181,8 +205,13 @@ def rehearse() -> None:
         attachments=(Attached(descriptor=0),),
     )
     record = ExitRecord(code=0, signal=None, time_ns=0, boot_id="")
-    for value in (setup, Attached(descriptor=0), Process(argv=("",)), record):
+    running = Running(pid=0, start_time=0)
+    for value in (setup, Attached(descriptor=0), Process(argv=("",)), record, running):
         parse(from_json(to_json(value)), type(value))
+    published = Published(name="", protocol="", descriptor=0, target=Target(address="", port=0))
+    message = from_json(to_json({"published": (published,), "targets": {"": published.target}}))
+    parse(message["published"], tuple[Published, ...])
+    parse(message["targets"], dict[str, Target])
 
 
 def _encoded(value: Any) -> Any:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import msgspec
 
 from wherry.container.container import Container
 from wherry.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from wherry.house import House
-from wherry.lifecycle import naming, networking
+from wherry.lifecycle import naming, networking, publishing
 from wherry.lifecycle.start import write_run
 from wherry.network.connection import Connection
 from wherry.spec.container import EndpointRequest
@@ -119,13 +117,7 @@ def _enter(house: House, container: Container, network: Network, asked: Endpoint
     old = run.connection
     new = house.networks.enter(old, network, asked, networking.request(house, container))
     undo.add(_take_back, house, container, network)
-    try:
-        _change(house, container, new)
-        if new.sockets and container.keeper is not None:
-            container.keeper.hold(new.sockets)
-    finally:
-        for descriptor in new.sockets:
-            os.close(descriptor)
+    _change(house, container, new)
     naming.add_own_names(house, container, new.endpoints[-1][1])
 
 
@@ -147,7 +139,10 @@ def _change(house: House, container: Container, new: Connection) -> None:
     """A running container is connected otherwise now: for the next daemon too."""
     assert container.run is not None
     container.run = msgspec.structs.replace(container.run, connection=new)
-    write_run(house, container, container.run)
+    try:
+        publishing.hand_over(house, container.keeper, new)
+    finally:
+        write_run(house, container, container.run)
 
 
 def _record(house: House, container: Container, networks: dict[str, EndpointRequest], undo: Undo) -> None:

@@ -29,6 +29,8 @@ from wherry.lifecycle.rootfs import storage_data
 log = logging.getLogger(__name__)
 
 DAMAGED: Final = ".damaged-"
+# Made once: several threads that make msgspec learn one type at the same time end the process.
+_decode_run: Final = msgspec.json.Decoder(Run)
 
 
 def load_records(house: House) -> None:
@@ -77,7 +79,7 @@ def restore(house: House) -> None:
 def adopt(house: House, container: Container) -> Run | None:
     """The run that a container is still in, or was in when it ended; its keeper is connected if it lives."""
     try:
-        run = msgspec.json.decode(house.run_file(container).read_bytes(), type=Run)
+        run = _decode_run.decode(house.run_file(container).read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:

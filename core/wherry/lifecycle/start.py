@@ -25,7 +25,7 @@ from wherry.house import House
 from wherry.keeper.client import attached
 from wherry.keeper.protocol import Setup
 from wherry.lifecycle import command as commands
-from wherry.lifecycle import defaults, device_nodes, naming, networking, rootfs, security, sysctls
+from wherry.lifecycle import defaults, device_nodes, naming, networking, publishing, rootfs, security, sysctls
 from wherry.lifecycle.descriptors import Descriptors
 from wherry.lifecycle.leftovers import clean_up
 from wherry.lifecycle.limits import honoured
@@ -55,6 +55,8 @@ class Start:
     house: House
     container: Container
     descriptors: Descriptors
+    ports: Descriptors
+    """What holds the published ports, in the order of `connection.held`."""
     root: int = -1
     """The run's own mount of the root file system."""
     rootfs: int = 0
@@ -62,8 +64,6 @@ class Start:
     seed: int = 0
     """The position of what the keeper holds of the root, for the next daemon: see `Root`."""
     connection: Connection | None = None
-    sockets: tuple[int, ...] = ()
-    """Positions of the descriptors that hold the published ports."""
     linked: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     mounts: list[Mount] = field(default_factory=list)
@@ -98,8 +98,8 @@ def attempt(house: House, container: Container, cancelled: Callable[[], bool]) -
     container.exit_seen = None
     container.oom_told = False
     try:
-        with Undo() as undo, Descriptors() as descriptors:
-            begun = Start(house=house, container=container, descriptors=descriptors)
+        with Undo() as undo, Descriptors() as descriptors, Descriptors() as ports:
+            begun = Start(house=house, container=container, descriptors=descriptors, ports=ports)
             for step in STEPS:
                 container.operation.step = step.__name__
                 if cancelled():
@@ -182,7 +182,8 @@ def network(begun: Start, undo: Undo) -> None:
     networking.tell_all(house, "connect", connection)
     begun.connection = connection
     # Owned by the start from here on: a failure closes them, the keeper holds its own copies.
-    begun.sockets = tuple(begun.descriptors.add(number) for number in connection.sockets)
+    for descriptor in connection.sockets:
+        begun.ports.add(descriptor)
 
 
 def hosts(begun: Start, undo: Undo) -> None:
@@ -363,7 +364,7 @@ def log_context(container: Container) -> LogContext:
 def run(begun: Start, undo: Undo) -> None:
     """Keeper, process 1 at its barrier, the run recorded, then the barrier opened: reference `waitForStart`."""
     house, container = begun.house, begun.container
-    assert begun.command is not None and begun.log_context is not None
+    assert begun.command is not None and begun.log_context is not None and begun.connection is not None
     driver = house.exec_driver(container)
     undo.add(_abandon, container)
     container.generation += 1
@@ -372,8 +373,13 @@ def run(begun: Start, undo: Undo) -> None:
     # Of a start that is cut off nobody knows more than where it was to be.
     undo.add(clean_up, driver, container.id, begun.command.cgroup)
     undo.add(_abandon, container)
+    setup = _setup(begun)
+    ports, sockets = publishing.published(house, begun.connection), begun.ports.numbers
+    first = publishing.placed(ports[: publishing.AT_ONCE], len(begun.descriptors.numbers))
     with container.operation.abortable(keeper.abandon):
-        running = keeper.start(_setup(begun), begun.descriptors.numbers)
+        running = keeper.start(
+            dataclasses.replace(setup, published=first), [*begun.descriptors.numbers, *sockets[: len(first)]]
+        )
     undo.add(driver.call, "clean", state=running.state)
     undo.add(driver.call, "kill", state=running.state, signal=9, everyone=True)
     undo.add(_abandon, container)
@@ -389,6 +395,7 @@ def run(begun: Start, undo: Undo) -> None:
     undo.add(house.run_file(container).unlink, missing_ok=True)
     write_run(house, container, begun.run)
     (container.directory / "exit.json").unlink(missing_ok=True)
+    publishing.send(keeper, ports[len(first) :], sockets[len(first) :])
     keeper.release()
     begun.run = msgspec.structs.replace(begun.run, released=True)
 
@@ -406,7 +413,7 @@ def _setup(begun: Start) -> Setup:
     how = delivery(host.log_config.config or {})
     copied = copy_context(log_driver, begun.log_context)
     copy = house.log_copy() if copied is not None else None
-    held = [begun.seed, *begun.sockets]
+    held = [begun.seed]
     waiting, container.pending = container.pending, []
     attachments = tuple(attached(client, begun.descriptors.add(client.descriptor)) for client in waiting)
     return Setup(

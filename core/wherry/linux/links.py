@@ -37,7 +37,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 
 _IFLA_PROTINFO, _IFLA_OPERSTATE, _IFLA_ALIAS, _IFLA_NET_NS_FD = 12, 16, 20, 28
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA, _VETH_INFO_PEER = 1, 2, 4, 5, 1
 _BRPORT_STATE, _BRPORT_HAIRPIN, _BRPORT_ISOLATED = 1, 4, 33
-_BR_NF_CALL_IPTABLES: Final = 36
+_BR_NF_CALL_IPTABLES, _BR_NF_CALL_IP6TABLES = 36, 37
 _AF_BRIDGE: Final = 7
 IFF_UP: Final = 1
 
@@ -156,7 +156,8 @@ def filter_bridged(nl: Netlink, index: int) -> None:
 
     EOPNOTSUPP or no effect where br_netfilter is not loaded.
     """
-    data = attribute(_INFO_DATA | NESTED, byte(_BR_NF_CALL_IPTABLES, 1))
+    switches = byte(_BR_NF_CALL_IPTABLES, 1) + byte(_BR_NF_CALL_IP6TABLES, 1)
+    data = attribute(_INFO_DATA | NESTED, switches)
     nl.request(_NEWLINK, _LINK.pack(0, 0, index, 0, 0) + _info("bridge", data))
 
 

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from wherry.network.gateways import Version, address, ranked
+from wherry.network.firewall.model import Version
+from wherry.network.gateways import address, ranked
 from wherry.network.pools import Pool
 from wherry.network.ports import PortWish
 from wherry.spec.container import EndpointRequest
@@ -79,14 +80,19 @@ class Connection:
     """For a shared sandbox: the connection it belongs to."""
 
     @property
-    def sockets(self) -> tuple[int, ...]:
-        """Descriptors that hold the ports: for the keeper; then close these. Known only to who just connected."""
-        return tuple(self.__dict__.get("_sockets", ()))
+    def held(self) -> tuple[tuple[PortBinding, int], ...]:
+        """Ports just claimed and the descriptors that hold them: for the keeper; then close these."""
+        return tuple(self.__dict__.get("_held", ()))
 
-    def holding(self, sockets: Sequence[int]) -> Connection:
+    @property
+    def sockets(self) -> tuple[int, ...]:
+        """The descriptors of `held`."""
+        return tuple(descriptor for _, descriptor in self.held)
+
+    def holding(self, held: Sequence[tuple[PortBinding, int]]) -> Connection:
         """The same with descriptors, which no JSON carries and no comparison sees."""
         holding = dataclasses.replace(self)
-        holding.__dict__["_sockets"] = tuple(sockets)
+        holding.__dict__["_held"] = tuple(held)
         return holding
 
     def place(self, network_id: str) -> tuple[Network, Endpoint] | None:

@@ -20,6 +20,7 @@ from wherry.network.connection import Connection, ConnectRequest, publishable
 from wherry.network.gateways import ranked
 from wherry.network.lingering import Lingering
 from wherry.network.places import Places, known
+from wherry.network.ports import Held
 from wherry.network.publishing import Publishing
 from wherry.network.sandboxes import Sandboxes
 from wherry.network.wiring import Wiring
@@ -211,7 +212,7 @@ class Connections:
 
     def _claim(
         self, request: ConnectRequest, networks: Sequence[tuple[Network, int]], undo: Undo
-    ) -> tuple[tuple[PortBinding, ...], list[int]]:
+    ) -> tuple[tuple[PortBinding, ...], list[Held]]:
         """The ports that a container wishes, if one of its networks (with their priorities) can have them."""
         able = [(network, priority) for network, priority in networks if publishable(network)]
         if not able:

@@ -24,12 +24,12 @@ _SUBSYSTEM: Final = 1 << 8
 _GET, _DELETE = 1, 2
 _TUPLE_ORIG, _FILTER = 1, 25
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
-_IP_SOURCE, _IP_DESTINATION = 1, 2
+_IP_DESTINATION, _IPV6_DESTINATION = 2, 4
 _PROTO_NUMBER, _PROTO_DESTINATION_PORT = 1, 3
 _ORIG_FLAGS: Final = 1
 _BY_NUMBER, _BY_DESTINATION_PORT = 1 << 3, 1 << 5
 _UDP: Final = 17
-_NFGENMSG: Final = struct.pack("=BBH", socket.AF_INET, 0, 0)
+_HEAD: Final = struct.Struct("=BBH")  # nfgenmsg
 _ABSENT: Final = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ECONNREFUSED)
 
 
@@ -78,27 +78,29 @@ def forget(bindings: Iterable[PortBinding]) -> int:
     try:
         with Netlink(NETFILTER) as nl:
             for binding in wanted:
-                for flow in _flows(nl, binding.host_port):
-                    if not binding.host_address or _destination(flow) == binding.host_address:
-                        count += _delete(nl, flow)
+                family = socket.AF_INET6 if ":" in binding.host_address else socket.AF_INET
+                every = binding.host_address in ("", "::")
+                for flow in _flows(nl, family, binding.host_port):
+                    if every or _destination(flow) == binding.host_address:
+                        count += _delete(nl, family, flow)
     except OSError as error:
         if error.errno not in _ABSENT:
             raise
     return count
 
 
-def _flows(nl: Netlink, port: int) -> list[bytes]:
+def _flows(nl: Netlink, family: int, port: int) -> list[bytes]:
     """The original tuples of UDP flows to a port; the kernel filters (since 5.8), and we once more."""
     protocol = attribute(
         _TUPLE_PROTO | NESTED,
         byte(_PROTO_NUMBER, _UDP),
         attribute(_PROTO_DESTINATION_PORT, struct.pack("!H", port)),
     )
-    body = _NFGENMSG + attribute(_TUPLE_ORIG | NESTED, protocol)
+    body = _head(family) + attribute(_TUPLE_ORIG | NESTED, protocol)
     body += attribute(_FILTER | NESTED, number(_ORIG_FLAGS, _BY_NUMBER | _BY_DESTINATION_PORT))
     found = []
     for answer in nl.dump(_SUBSYSTEM | _GET, body):
-        flow = attributes(answer[len(_NFGENMSG) :]).get(_TUPLE_ORIG, b"")
+        flow = attributes(answer[_HEAD.size :]).get(_TUPLE_ORIG, b"")
         fields = attributes(attributes(flow).get(_TUPLE_PROTO, b""))
         if fields.get(_PROTO_NUMBER) == bytes([_UDP]) and fields.get(_PROTO_DESTINATION_PORT) == struct.pack(
             "!H", port
@@ -108,15 +110,22 @@ def _flows(nl: Netlink, port: int) -> list[bytes]:
 
 
 def _destination(flow: bytes) -> str:
-    packed = attributes(attributes(flow).get(_TUPLE_IP, b"")).get(_IP_DESTINATION, b"")
+    fields = attributes(attributes(flow).get(_TUPLE_IP, b""))
+    if _IPV6_DESTINATION in fields:
+        return socket.inet_ntop(socket.AF_INET6, fields[_IPV6_DESTINATION])
+    packed = fields.get(_IP_DESTINATION, b"")
     return socket.inet_ntoa(packed) if len(packed) == 4 else ""
 
 
-def _delete(nl: Netlink, flow: bytes) -> int:
+def _delete(nl: Netlink, family: int, flow: bytes) -> int:
     try:
-        nl.request(_SUBSYSTEM | _DELETE, _NFGENMSG + attribute(_TUPLE_ORIG | NESTED, flow))
+        nl.request(_SUBSYSTEM | _DELETE, _head(family) + attribute(_TUPLE_ORIG | NESTED, flow))
     except OSError as error:
         if error.errno != errno.ENOENT:  # it ended by itself
             raise
         return 0
     return 1
+
+
+def _head(family: int) -> bytes:
+    return _HEAD.pack(family, 0, 0)

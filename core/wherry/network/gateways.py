@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 from wherry.linux import links, netns
 from wherry.linux.netlink import Netlink
+from wherry.network.firewall.model import Version
 from wherry.spec.network import Endpoint, Network, Sandbox
 
-Version = Literal[4, 6]
 Place = tuple[Network, Endpoint]
 
 _FAMILIES: Final[tuple[tuple[Version, socket.AddressFamily], ...]] = (

@@ -6,12 +6,15 @@ Every other connection is in the run of its container; these have no run any mor
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from wherry.network.connection import Connection
 from wherry.spec.services import Log
 from wherry.state import atomic
+
+_decode: Final = msgspec.json.Decoder(Connection)
 
 
 class Lingering:
@@ -32,7 +35,7 @@ class Lingering:
     def get(self, container_id: str) -> Connection | None:
         """None if there is none, or none that can be read."""
         try:
-            return msgspec.json.decode(self._path(container_id).read_bytes(), type=Connection)
+            return _decode.decode(self._path(container_id).read_bytes())
         except FileNotFoundError:
             return None
         except (OSError, msgspec.DecodeError) as error:

@@ -12,6 +12,7 @@ from wherry.errors import Conflict, Forbidden, NotFound
 from wherry.network import endpoints, gateways
 from wherry.network.connection import Connection, ConnectRequest, publishable
 from wherry.network.connections import Connections
+from wherry.network.ports import Held
 from wherry.network.publishing import Publishing
 from wherry.network.wiring import Wiring
 from wherry.spec.container import EndpointRequest
@@ -51,9 +52,9 @@ class Membership:
             if network.subnets:
                 undo.add(self._wiring.leave_now, sandbox, network, endpoint)
                 self._wiring.join(sandbox, network, endpoint)
-            bindings, descriptors = old.ports, list[int]()
+            bindings, held = old.ports, list[Held]()
             if not bindings and publishable(network):
-                bindings, descriptors = self._publishing.claim(
+                bindings, held = self._publishing.claim(
                     request.container_id, request.name, request.ports, endpoints.binding(network), undo
                 )
             new = dataclasses.replace(old, endpoints=(*old.endpoints, (network, endpoint)), ports=bindings)
@@ -62,7 +63,7 @@ class Membership:
             gateways.set_routes(sandbox, new.endpoints)
             self._connections.replace(old, new)
             undo.keep()
-        return new.holding(descriptors)
+        return new.holding(held)
 
     def leave(self, old: Connection, network: Network) -> Connection:
         """A container's connection with one network less. NotFound if it is not in that network."""

@@ -29,7 +29,7 @@ from wherry.network.sandboxes import Sandboxes
 from wherry.network.wiring import Wiring
 from wherry.plugins import Driver
 from wherry.spec.container import EndpointRequest
-from wherry.spec.network import Desired, Network
+from wherry.spec.network import Desired, Network, PortBinding
 from wherry.spec.services import Log
 from wherry.undo import Undo
 
@@ -206,6 +206,10 @@ class Networks:
         """Disconnect a running container from a network. NotFound if it is not in it."""
         return self._membership.leave(connection, network)
 
+    def targets(self, connection: Connection) -> dict[PortBinding, tuple[str, int]]:
+        """Where the keeper is to take what comes for published ports that the firewall does not lead, or not all."""
+        return self._publishing.targets(connection)
+
     def sharers(self, container_id: str) -> set[str]:
         """Ids of the containers that are in this one's sandbox with it."""
         return self._connections.sharers(container_id)
@@ -268,8 +272,10 @@ class Networks:
         done: builtins.list[str] = []
         if not network.interface or not network.subnets:
             return done
-        if self._settings.ip_forward and host.forward():
+        if self._settings.ip_forward and network.ipv4 and host.forward():
             done.append("switched on IP forwarding")
+        if self._settings.ip_forward and network.ipv6 and host.forward_ipv6():
+            done.append("switched on IPv6 forwarding")
         if self._firewall.active:
             host.admit_loopback(network.interface)
         return done

@@ -1,35 +1,41 @@
 """Published ports: a port of the host is ours while somebody holds a socket bound to it.
 
 The socket is bound here and handed to the container's keeper, so nobody else on the host can take the port, also while
-no daemon runs. It receives nothing: the firewall sends what comes for the port to the container. The ledger beside it
-says whose a port is, for the error that names the owner, and for protocols that this kernel has no sockets for.
+no daemon runs. It receives nothing of what the firewall sends to the container; what the firewall cannot send, the
+keeper takes from it. The ledger beside it says whose a port is, for the error that names the owner, and for protocols
+that this kernel has no sockets for.
 """
 
 from __future__ import annotations
 
 import errno
-import os
-import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Literal, cast
 
-from wherry.errors import Conflict, InvalidRequest, Unsupported
+from wherry.errors import Conflict, InvalidRequest
+from wherry.network import binding
+from wherry.network.addresses import parse_address
 from wherry.spec.network import PortBinding
 
 EPHEMERAL: Final = (49153, 65535)
-_SCTP: Final = 132
+EVERY_IPV6: Final = "::"
+"""As `host_address`: every IPv6 address of the host. (Every IPv4 address is an empty text.)"""
 _RELEASE_TIMEOUT: Final = 2.0
 
 Protocol = Literal["tcp", "udp", "sctp"]
+Held = tuple[PortBinding, int]
+"""A port and the descriptor that holds it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortWish:
-    """A port to publish. `first` 0: any port of the ephemeral range; `last`: the first free of the range is meant."""
+    """A port to publish. `first` 0: any port of the ephemeral range; `last`: the first free of the range is meant.
+
+    `host_address` empty: on every address of the host, of both IP versions.
+    """
 
     protocol: str
     container_port: int
@@ -53,40 +59,38 @@ class Ports:
     """The ledger of an engine's published ports. Safe to share."""
 
     def __init__(self, default_address: str = "") -> None:
-        self._default = wildcard(default_address)
+        self._default = "" if default_address == "0.0.0.0" else default_address
         self._lock = threading.Lock()
-        self._held: dict[tuple[str, int], dict[str, Owner]] = {}  # (protocol, port) → address → owner
+        self._taken: dict[tuple[str, int], dict[str, Owner]] = {}  # (protocol, port) → address → owner
         self._released: dict[tuple[str, int], float] = {}
         self._cursor = EPHEMERAL[0]
 
     def claim(
         self, owner: Owner, wishes: Iterable[PortWish], default: str = ""
-    ) -> tuple[tuple[PortBinding, ...], tuple[socket.socket, ...]]:
-        """All wishes, or none: what they became, and the sockets that hold it (the caller's to hand on or to close).
+    ) -> tuple[tuple[PortBinding, ...], list[Held]]:
+        """All wishes, or none: what they became, and what holds them (the caller's to hand on or to close).
 
-        `default`: the address of wishes that name none, if not the daemon's.
-        Conflict, in Docker's words and naming the owner, if a port is taken.
+        `default`: the address of wishes that name none, if not the daemon's. Conflict, in Docker's words and naming the
+        owner, if a port is taken.
         """
         bindings: list[PortBinding] = []
-        sockets: list[socket.socket] = []
+        held: list[Held] = []
         with self._lock:
             try:
                 for wish in wishes:
-                    binding, held = self._claim_one(owner, wish, default)
-                    bindings.append(binding)
-                    sockets += held
+                    made = self._claim_one(owner, wish, default, held)
+                    bindings += made
             except BaseException:
-                for held_socket in sockets:
-                    held_socket.close()
+                binding.close(held)
                 self._drop(bindings)
                 raise
-        return tuple(bindings), tuple(sockets)
+        return tuple(bindings), held
 
     def adopt(self, owner: Owner, bindings: Iterable[PortBinding]) -> None:
         """Enter what a living container has; its keeper holds the sockets."""
         with self._lock:
-            for binding in bindings:
-                self._enter(owner, binding)
+            for each in bindings:
+                self._enter(owner, each)
 
     def release(self, bindings: Iterable[PortBinding]) -> None:
         """Strike from the ledger; not there is success. The sockets are their holders' to close."""
@@ -97,104 +101,121 @@ class Ports:
         """`0.0.0.0:8080/tcp` → owner."""
         with self._lock:
             return {
-                f"{address or '0.0.0.0'}:{port}/{protocol}": str(owner)
-                for (protocol, port), holders in sorted(self._held.items())
+                f"{binding.shown(address, port)}/{protocol}": str(owner)
+                for (protocol, port), holders in sorted(self._taken.items())
                 for address, owner in holders.items()
             }
 
     # ---- Under the lock
 
     def _claim_one(
-        self, owner: Owner, wish: PortWish, default: str
-    ) -> tuple[PortBinding, list[socket.socket]]:
-        said = wish.host_address or default
-        address = wildcard(said) if said else self._default
+        self, owner: Owner, wish: PortWish, default: str, held: list[Held]
+    ) -> Sequence[PortBinding]:
+        addresses = _addresses(wish.host_address or default or self._default)
         protocol = _protocol(wish.protocol)
-        if wish.first:
-            candidates: Iterable[int] = range(wish.first, max(wish.first, wish.last) + 1)
-        else:
-            candidates = self._ephemeral()
+        candidates = range(wish.first, max(wish.first, wish.last) + 1) if wish.first else self._ephemeral()
         first_error: Conflict | None = None
         for port in candidates:
-            binding = PortBinding(
-                protocol=protocol, container_port=wish.container_port, host_address=address, host_port=port
-            )
+            wanted = [
+                PortBinding(
+                    protocol=protocol,
+                    container_port=wish.container_port,
+                    host_address=address,
+                    host_port=port,
+                )
+                for address in addresses
+            ]
             try:
-                held = self._take(owner, binding)
+                made, sockets = self._take_all(owner, wanted, explicit=len(addresses) == 1)
             except Conflict as error:
                 first_error = first_error or error
                 continue
+            held += sockets
             if not wish.first:
                 self._cursor = port + 1 if port < EPHEMERAL[1] else EPHEMERAL[0]
-            return binding, held
+            return made
         if first_error is not None and wish.first and wish.first >= wish.last:
             raise first_error
         where = f"{wish.first}-{wish.last}" if wish.first else f"{EPHEMERAL[0]}-{EPHEMERAL[1]}"
         raise Conflict(
-            f"Bind for {address or '0.0.0.0'}:{where} failed: all ports are allocated ({first_error})"
+            f"Bind for {addresses[0] or '0.0.0.0'}:{where} failed: all ports are allocated ({first_error})"
         ) from first_error
 
-    def _take(self, owner: Owner, binding: PortBinding) -> list[socket.socket]:
-        address, port = binding.host_address, binding.host_port
-        for other, holder in self._held.get((binding.protocol, port), {}).items():
-            if not other or not address or other == address:
-                raise _allocated(binding, f"by {holder}")
+    def _take_all(
+        self, owner: Owner, wanted: Sequence[PortBinding], *, explicit: bool
+    ) -> tuple[list[PortBinding], list[Held]]:
+        """One port on each of its addresses, or on none. IPv6 that the host has not is left out unless `explicit`."""
+        made: list[PortBinding] = []
+        held: list[Held] = []
+        try:
+            for each in wanted:
+                if each.host_address == EVERY_IPV6 and not explicit and not binding.has_ipv6():
+                    continue
+                held += self._take(owner, each)
+                made.append(each)
+        except BaseException:
+            binding.close(held)
+            self._drop(made)
+            raise
+        return made, held
+
+    def _take(self, owner: Owner, wanted: PortBinding) -> list[Held]:
+        address, port = wanted.host_address, wanted.host_port
+        for other, holder in self._taken.get((wanted.protocol, port), {}).items():
+            if binding.meet(other, address):
+                raise _allocated(wanted, f"by {holder}")
         # The keeper of a container that has just ended may hold its sockets a moment longer.
-        deadline = self._released.pop((binding.protocol, port), 0.0) + _RELEASE_TIMEOUT
+        deadline = self._released.get((wanted.protocol, port), 0.0) + _RELEASE_TIMEOUT
         while True:
             try:
-                held = _bind(binding)
+                made = binding.bind(wanted)
                 break
             except OSError as error:
-                if error.errno == errno.EADDRNOTAVAIL:
+                if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                     raise InvalidRequest(
-                        f"Bind for {address}:{port} failed: cannot assign requested address: no interface of this "
-                        "host has it"
+                        f"Bind for {binding.shown(address, port)} failed: cannot assign requested address: no interface "
+                        "of this host has it"
                     ) from error
                 if error.errno != errno.EADDRINUSE:
                     raise Conflict(
-                        f"Bind for {address or '0.0.0.0'}:{port} failed: {error.strerror}"
+                        f"Bind for {binding.shown(address, port)} failed: {error.strerror}"
                     ) from error
                 if time.monotonic() > deadline:
-                    raise _allocated(binding, _program(binding)) from error
+                    raise _allocated(wanted, binding.program(wanted)) from error
                 time.sleep(0.002)
-        self._enter(owner, binding)
-        return held
+        self._enter(owner, wanted)
+        return [] if made is None else [(wanted, made)]
 
     def _ephemeral(self) -> Iterable[int]:
         first, last = EPHEMERAL
         size = last - first + 1
         return (first + (self._cursor - first + step) % size for step in range(size))
 
-    def _enter(self, owner: Owner, binding: PortBinding) -> None:
-        holders = self._held.setdefault((binding.protocol, binding.host_port), {})
-        holders[binding.host_address] = owner
+    def _enter(self, owner: Owner, each: PortBinding) -> None:
+        self._taken.setdefault((each.protocol, each.host_port), {})[each.host_address] = owner
 
     def _drop(self, bindings: Iterable[PortBinding]) -> None:
         now = time.monotonic()
-        for binding in bindings:
-            key = (binding.protocol, binding.host_port)
-            holders = self._held.get(key, {})
-            if holders.pop(binding.host_address, None) is not None:
+        for each in bindings:
+            key = (each.protocol, each.host_port)
+            holders = self._taken.get(key, {})
+            if holders.pop(each.host_address, None) is not None:
                 self._released[key] = now
             if not holders:
-                self._held.pop(key, None)
+                self._taken.pop(key, None)
         if len(self._released) > 1000:
             self._released = {k: t for k, t in self._released.items() if now - t < _RELEASE_TIMEOUT}
 
 
-def wildcard(address: str) -> str:
-    """An address to publish on as it is kept: empty for every address of the host."""
-    if address in ("", "0.0.0.0"):
-        return ""
-    if ":" in address:
-        if address in ("::", "[::]"):
-            return ""  # every address; what comes by IPv6 is not forwarded yet
-        raise Unsupported(f"publishing on an IPv6 address is not supported yet: {address}")
+def _addresses(said: str) -> list[str]:
+    """Where to bind, as it is kept: an empty text for every IPv4 address, `::` for every IPv6 one. InvalidRequest."""
+    if not said:
+        return ["", EVERY_IPV6]
     try:
-        return socket.inet_ntoa(socket.inet_pton(socket.AF_INET, address))
-    except OSError as error:
-        raise InvalidRequest(f"invalid IP address to publish on: {address}") from error
+        address = parse_address(said.removeprefix("[").removesuffix("]"))
+    except InvalidRequest as error:
+        raise InvalidRequest(f"invalid IP address to publish on: {said}") from error
+    return ["" if str(address) == "0.0.0.0" else str(address)]
 
 
 def _protocol(text: str) -> Protocol:
@@ -203,66 +224,8 @@ def _protocol(text: str) -> Protocol:
     return cast(Protocol, text)
 
 
-def _bind(binding: PortBinding) -> list[socket.socket]:
-    """A socket that owns the port. Without SO_REUSEADDR: then nobody can bind it, whatever options they set."""
-    kind, number = {
-        "tcp": (socket.SOCK_STREAM, 0),
-        "udp": (socket.SOCK_DGRAM, 0),
-        "sctp": (socket.SOCK_STREAM, _SCTP),
-    }[binding.protocol]
-    try:
-        made = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC, number)
-    except OSError:
-        if binding.protocol == "sctp":
-            return []  # the kernel has no SCTP sockets: nobody can take the port either
-        raise
-    address = (binding.host_address, binding.host_port)
-    try:
-        try:
-            made.bind(address)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or binding.protocol != "tcp":
-                raise
-            # It may only be a connection of some earlier server that waits to be forgotten (TIME_WAIT). Somebody who
-            # listens would forbid us to listen; and while we listen nobody else can.
-            made.close()
-            made = socket.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC, number)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind(address)
-            made.listen(0)
-        if binding.protocol == "udp":
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
-    except BaseException:
-        made.close()
-        raise
-    return [made]
-
-
-def _allocated(binding: PortBinding, by: str) -> Conflict:
-    address = binding.host_address or "0.0.0.0"
+def _allocated(wanted: PortBinding, by: str) -> Conflict:
     return Conflict(
-        f"Bind for {address}:{binding.host_port} failed: port is already allocated"
+        f"Bind for {binding.shown(wanted.host_address, wanted.host_port)} failed: port is already allocated"
         + (f" ({by})" if by else "")
     )
-
-
-def _program(binding: PortBinding) -> str:
-    """Which program has a port, from /proc: for the error only, it reads much."""
-    wanted = f":{binding.host_port:04X}"
-    inodes = set()
-    for name in (binding.protocol, f"{binding.protocol}6"):
-        try:
-            lines = Path(f"/proc/thread-self/net/{name}").read_text().splitlines()[1:]
-        except OSError:
-            continue
-        inodes |= {f"socket:[{words[9]}]" for words in map(str.split, lines) if words[1].endswith(wanted)}
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit():
-            continue
-        try:
-            for descriptor in os.scandir(process / "fd"):
-                if os.readlink(descriptor.path) in inodes:
-                    return f"by program {(process / 'comm').read_text().strip()}, process {process.name}"
-        except OSError:
-            continue  # it ended
-    return "by another program"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 
-from wherry.errors import Unavailable
+from wherry.network import binding
 from wherry.network.connection import Connection
 from wherry.network.conntrack import Flows
 from wherry.network.firewall.firewall import Firewall
-from wherry.network.firewall.model import Publication
-from wherry.network.ports import Owner, Ports, PortWish
+from wherry.network.firewall.model import VERSIONS, Publication, Version
+from wherry.network.gateways import address
+from wherry.network.ports import EVERY_IPV6, Held, Owner, Ports, PortWish
 from wherry.spec.network import PortBinding
 from wherry.undo import Undo
 
@@ -29,21 +29,35 @@ class Publishing:
 
     def claim(
         self, container_id: str, name: str, wishes: Sequence[PortWish], default: str, undo: Undo
-    ) -> tuple[tuple[PortBinding, ...], list[int]]:
-        """Ports and the descriptors that hold them; those are the caller's once `undo` is kept. Conflict, Unavailable.
+    ) -> tuple[tuple[PortBinding, ...], list[Held]]:
+        """Ports and the descriptors that hold them; those are the caller's once `undo` is kept. Conflict.
 
         `default`: the address where a wish names none; empty: the daemon's.
         """
         if not wishes:
             return (), []
-        if not self._firewall.active:
-            raise Unavailable("ports cannot be published: the daemon was started with iptables=false")
-        bindings, sockets = self._ports.claim(_owner(container_id, name), wishes, default)
+        bindings, held = self._ports.claim(_owner(container_id, name), wishes, default)
         undo.add(self._ports.release, bindings)
-        descriptors = [held.detach() for held in sockets]
-        for descriptor in descriptors:
-            undo.add(os.close, descriptor)
-        return bindings, descriptors
+        undo.add(binding.close, held)
+        return bindings, held
+
+    def targets(self, connection: Connection) -> dict[PortBinding, tuple[str, int]]:
+        """Where the keeper is to take what comes for ports that the firewall does not, or not all, lead to a container.
+
+        What comes by an IP version that the container has not; what comes from ::1; all, where no rules are written.
+        """
+        found: dict[PortBinding, tuple[str, int]] = {}
+        for port in connection.ports:
+            version: Version = 6 if ":" in port.host_address else 4
+            other: Version = 4 if version == 6 else 6
+            endpoint = connection.published(version)
+            if endpoint is not None and version == 4 and self._firewall.active:
+                continue
+            if endpoint is None:
+                version, endpoint = other, connection.published(other)
+            if endpoint is not None:
+                found[port] = (address(endpoint, version), port.container_port)
+        return found
 
     def move(self, old: Connection, new: Connection, undo: Undo) -> None:
         """A container's ports lead to where `new` says, and no more to where `old` does."""
@@ -77,19 +91,22 @@ class Publishing:
 
 def publications(connection: Connection) -> list[Publication]:
     """What the firewall is told of a container's ports."""
-    endpoint = connection.published(4)
-    if endpoint is None:
-        return []
-    return [
-        Publication(
-            protocol=port.protocol,
-            host_address=port.host_address,
-            host_port=port.host_port,
-            address=endpoint.ipv4,
-            container_port=port.container_port,
-        )
-        for port in connection.ports
-    ]
+    found = []
+    endpoints = {version: connection.published(version) for version in VERSIONS}
+    for port in connection.ports:
+        version: Version = 6 if ":" in port.host_address else 4
+        endpoint = endpoints[version]
+        if endpoint is not None:
+            found.append(
+                Publication(
+                    protocol=port.protocol,
+                    host_address="" if port.host_address == EVERY_IPV6 else port.host_address,
+                    host_port=port.host_port,
+                    address=address(endpoint, version),
+                    container_port=port.container_port,
+                )
+            )
+    return found
 
 
 def _owner(container_id: str, name: str) -> Owner:

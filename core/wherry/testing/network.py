@@ -40,8 +40,11 @@ DEADLINE: Final = 10.0
 
 @contextmanager
 def own_network() -> Iterator[None]:
-    """The calling thread, and every thread and program that it starts, are in a new network namespace with `lo` up."""
-    descriptor = netns.new()
+    """The calling thread, and every thread and program that it starts, are in a new network namespace with `lo` up.
+
+    As on a host, links there have IPv6.
+    """
+    descriptor = netns.new(ipv6=True)
     try:
         with netns.inside(descriptor):
             yield
@@ -77,10 +80,10 @@ class Place:
             with netns.inside(self.where):
                 yield
 
-    def socket(self, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
-        """A socket of this place, with a deadline on all it does."""
+    def socket(self, kind: socket.SocketKind = socket.SOCK_STREAM, address: str = "") -> socket.socket:
+        """A socket of this place, with a deadline on all it does; of the IP version that `address` is of."""
         with self.inside():
-            made = socket.socket(socket.AF_INET, kind)
+            made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
         made.settimeout(DEADLINE)
         return made
 
@@ -91,19 +94,26 @@ class Place:
 
 @dataclass
 class Echo:
-    """A server that answers what it hears with its own name: TCP and UDP on one port, until closed."""
+    """A server that answers what it hears with its own name: TCP and UDP on one port, until closed.
+
+    It listens on every address, of both IP versions, unless it is told otherwise.
+    """
 
     place: Place
     port: int
     name: str
-    address: str = "0.0.0.0"
+    address: str = "::"
     seen: list[str] = field(default_factory=list)
     """The source address of each conversation."""
 
     def __enter__(self) -> Echo:
         self._closing = threading.Event()
-        self._tcp, self._udp = self.place.socket(), self.place.socket(socket.SOCK_DGRAM)
+        self._tcp = self.place.socket(address=self.address)
+        self._udp = self.place.socket(socket.SOCK_DGRAM, self.address)
         self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self.address == "::":
+            for made in (self._tcp, self._udp):
+                made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         self._tcp.bind((self.address, self.port))
         self._udp.bind((self.address, self.port))
         self._tcp.listen()
@@ -117,8 +127,8 @@ class Echo:
     def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._tcp.shutdown(socket.SHUT_RDWR)
-        with self.place.socket(socket.SOCK_DGRAM) as wake:
-            own = self.address if self.address != "0.0.0.0" else "127.0.0.1"
+        own = self.address if self.address not in ("::", "0.0.0.0") else "127.0.0.1"
+        with self.place.socket(socket.SOCK_DGRAM, own) as wake:
             wake.sendto(b"", (own, self.port))
         for thread in self._threads:
             thread.join(DEADLINE)
@@ -133,7 +143,7 @@ class Echo:
                 continue
             except OSError:
                 return
-            self.seen.append(source[0])
+            self.seen.append(source[0].removeprefix("::ffff:"))
             with talk:
                 talk.sendall(self.name.encode())
 
@@ -144,13 +154,13 @@ class Echo:
             except TimeoutError:
                 continue
             if not self._closing.is_set():
-                self.seen.append(source[0])
+                self.seen.append(source[0].removeprefix("::ffff:"))
                 self._udp.sendto(self.name.encode(), source)
 
 
 def ask_tcp(place: Place, address: str, port: int, timeout: float = DEADLINE) -> str:
     """What an `Echo` answers by TCP; OSError if nobody does."""
-    with place.socket() as asking:
+    with place.socket(address=address) as asking:
         asking.settimeout(timeout)
         asking.connect((address, port))
         return asking.recv(1500).decode()
@@ -158,7 +168,7 @@ def ask_tcp(place: Place, address: str, port: int, timeout: float = DEADLINE) ->
 
 def ask_udp(place: Place, address: str, port: int, timeout: float = DEADLINE) -> str:
     """What an `Echo` answers by UDP; OSError if nobody does."""
-    with place.socket(socket.SOCK_DGRAM) as asking:
+    with place.socket(socket.SOCK_DGRAM, address) as asking:
         asking.settimeout(timeout)
         asking.connect((address, port))
         asking.send(b"?")

@@ -22,9 +22,10 @@ from wherry.linux import links, netns
 from wherry.linux.links import Link
 from wherry.linux.netlink import Netlink
 from wherry.spec import hookimpl
-from wherry.spec.network import Desired, Endpoint, Joined, Network, Sandbox, SandboxPlan, Subnet
+from wherry.spec.network import Desired, Endpoint, Joined, Network, Sandbox, SandboxPlan
 from wherry.spec.services import Services
 
+_INHIBIT: Final = "com.docker.network.bridge.inhibit_ipv4"
 _FILTERED_BY_DEFAULT: Final = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
@@ -132,6 +133,8 @@ class BridgeNetwork:
             bridge = links.find(nl, network.interface)
             assert bridge is not None
             links.set_alias(nl, bridge.index, self._alias + network.id[:12])
+            # A container must not tell its host the way by a router's advertisement.
+            _write_sysctl(f"ipv6/conf/{bridge.name}/accept_ra", "0")
             mended.append(f"made the bridge {bridge.name}")
         elif bridge.kind != "bridge":
             raise Conflict(f"{bridge.name} is a {bridge.kind or 'link'}, no bridge; choose another name")
@@ -140,15 +143,17 @@ class BridgeNetwork:
                 f"the bridge {bridge.name} belongs to another engine ({bridge.alias.split()[1]}); "
                 "give this one a name of its own with --bridge"
             )
+        if network.ipv6:
+            _write_sysctl(f"ipv6/conf/{bridge.name}/disable_ipv6", "0")
         has = {(a.address, a.prefix) for a in links.addresses(nl) if a.index == bridge.index}
-        for address, prefix in _gateways(network.subnets):
+        for address, prefix in _host_addresses(network):
             if (address, prefix) not in has:
                 links.add_address(nl, bridge.index, address, prefix)
                 mended.append(f"gave the bridge {bridge.name} the address {address}/{prefix}")
         if bridge.alias.startswith(self._alias):
-            wanted = set(_gateways(network.subnets))
+            wanted = set(_host_addresses(network))
             for address, prefix in has - wanted:
-                if ":" not in address:
+                if not address.startswith("fe80:"):  # that one the kernel made
                     links.delete_address(nl, bridge.index, address, prefix)
                     mended.append(f"took the address {address}/{prefix} from the bridge {bridge.name}")
         if not network.icc and _bridged_traffic_is_filtered(network):
@@ -158,9 +163,10 @@ class BridgeNetwork:
         return mended
 
     def _open_port(self, nl: Netlink, name: str, bridge: Link, network: Network, endpoint: Endpoint) -> None:
-        if endpoint.ipv4:
-            # Somebody else may have had this address a moment ago.
-            links.forget_neighbour(nl, bridge.index, endpoint.ipv4)
+        for address in (endpoint.ipv4, endpoint.ipv6):
+            if address:
+                # Somebody else may have had this address a moment ago.
+                links.forget_neighbour(nl, bridge.index, address)
         filtered = _bridged_traffic_is_filtered(network)
         if filtered or not network.icc:
             link = links.find(nl, name)
@@ -190,10 +196,14 @@ class BridgeNetwork:
 
 def _netlink_inside(namespace: int, endpoint: Endpoint) -> Netlink:
     """A socket of the sandbox, and the switches there that an endpoint needs."""
+    link = endpoint.interface
     with netns.inside(namespace):
         if endpoint.ipv6:
-            _write_sysctl(f"ipv6/conf/{endpoint.interface}/disable_ipv6", "0")
-        _write_sysctl(f"ipv4/conf/{endpoint.interface}/arp_notify", "1")
+            # Its addresses are given and are nobody else's: no router's word, no time to see whether they are doubled.
+            for switch, value in (("accept_ra", "0"), ("accept_dad", "0"), ("ndisc_notify", "1")):
+                _write_sysctl(f"ipv6/conf/{link}/{switch}", value)
+            _write_sysctl(f"ipv6/conf/{link}/disable_ipv6", "0")
+        _write_sysctl(f"ipv4/conf/{link}/arp_notify", "1")
         return Netlink()
 
 
@@ -206,6 +216,8 @@ def _furnish(nl: Netlink, endpoint: Endpoint) -> Link:
         links.add_address(nl, link.index, endpoint.ipv4, endpoint.ipv4_prefix)
     if endpoint.ipv6:
         links.add_address(nl, link.index, endpoint.ipv6, endpoint.ipv6_prefix)
+    for address in endpoint.link_local:
+        links.add_address(nl, link.index, address, 64 if ":" in address else 16)
     links.set_up(nl, link.index)
     for gateway in (endpoint.ipv4_gateway, endpoint.ipv6_gateway):
         if gateway:
@@ -214,10 +226,14 @@ def _furnish(nl: Netlink, endpoint: Endpoint) -> Link:
     return link
 
 
-def _gateways(subnets: tuple[Subnet, ...]) -> Iterator[tuple[str, int]]:
-    for subnet in subnets:
-        if subnet.gateway:
+def _host_addresses(network: Network) -> Iterator[tuple[str, int]]:
+    """What the bridge has: the gateway of each range, and of links with IPv6 the address that everybody knows."""
+    for subnet in network.subnets:
+        inhibited = not subnet.is_ipv6 and network.options.get(_INHIBIT, "").lower() in ("true", "1", "t")
+        if subnet.gateway and not inhibited:
             yield subnet.gateway, int(subnet.cidr.partition("/")[2])
+    if network.ipv6:
+        yield "fe80::1", 64
 
 
 def _bridge_mac(network_id: str) -> str:

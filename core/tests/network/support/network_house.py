@@ -23,6 +23,7 @@ DRIVERS = {
 }
 OUTSIDE = "192.0.2.10"
 HOST = "192.0.2.1"
+OUTSIDE6, HOST6 = "2001:db8::10", "2001:db8::1"
 """The neighbour, and the host as the neighbour sees it."""
 
 
@@ -56,6 +57,10 @@ class Running:
     @property
     def address(self) -> str:
         return next(endpoint.ipv4 for _, endpoint in self.connection.endpoints if endpoint.ipv4)
+
+    @property
+    def ipv6(self) -> str:
+        return next(endpoint.ipv6 for _, endpoint in self.connection.endpoints if endpoint.ipv6)
 
 
 @dataclass

@@ -12,7 +12,7 @@ from typing import Final
 
 from wherry.errors import ConfigurationError, Unavailable, Unsupported
 from wherry.network.firewall import legacy, nft
-from wherry.network.firewall.model import FirewallError, Publication, Rules, Writer, Zone
+from wherry.network.firewall.model import FirewallError, Grant, Rules, Writer, Zone
 
 CHOICES: Final = {
     "": "auto",
@@ -46,10 +46,11 @@ class Firewall:
     def name(self) -> str:
         return self._writer.name if self._writer else "none"
 
-    def set(self, zones: Iterable[Zone], publications: Iterable[Publication]) -> bool:
+    def set(self, zones: Iterable[Zone], grants: Iterable[Grant]) -> bool:
         """Make this the whole of the rules; answers whether the kernel had something else."""
         with self._lock:
-            self._rules = Rules(set(zones), set(publications))
+            self._rules = Rules(set(zones))
+            self._rules.include(grants)
             return self._mend()
 
     def mend(self) -> bool:
@@ -67,29 +68,29 @@ class Firewall:
             self._rules.zones.discard(zone)
             self._write()
 
-    def publish(self, publications: Iterable[Publication]) -> None:
-        """Unavailable if the kernel refuses; then nothing is published."""
+    def publish(self, grants: Iterable[Grant]) -> None:
+        """Let these pass too. Unavailable if the kernel refuses; then nothing has changed."""
         with self._lock:
-            new = [p for p in publications if p not in self._rules.publications]
+            new = [grant for grant in grants if grant not in self._rules]
             if not new or self._writer is None:
                 return
-            self._rules.publications.update(new)
+            self._rules.include(new)
             try:
                 try:
                     self._writer.add(new)
                 except FirewallError:
                     self._writer.write(self._rules)
             except FirewallError as error:
-                self._rules.publications.difference_update(new)
+                self._rules.exclude(new)
                 raise Unavailable(f"ports cannot be published: {error}") from error
 
-    def withdraw(self, publications: Iterable[Publication]) -> None:
-        """Not published is success."""
+    def withdraw(self, grants: Iterable[Grant]) -> None:
+        """Let these pass no more; they did not is success."""
         with self._lock:
-            old = [p for p in publications if p in self._rules.publications]
+            old = [grant for grant in grants if grant in self._rules]
             if not old or self._writer is None:
                 return
-            self._rules.publications.difference_update(old)
+            self._rules.exclude(old)
             try:
                 self._writer.remove(old)
             except FirewallError:

@@ -2,10 +2,11 @@
 
     raw     PREROUTING ─▶ WHERRY-<id>
     nat     PREROUTING, OUTPUT ─▶ WHERRY-<id>-DNAT      POSTROUTING ─▶ WHERRY-<id>-SNAT
-    filter  FORWARD ─▶ WHERRY-<id>
+    filter  FORWARD ─▶ WHERRY-USER, then WHERRY-<id> ─▶ WHERRY-<id>-LINK
 
-Written through python-iptables, one commit per table (10 ms). Rules of others stay as they are. Unlike in nft an
-accept here is final, and only for traffic of our interfaces.
+WHERRY-USER is the administrator's: made once, never rewritten. Written through python-iptables, one commit per table
+(10 ms); the same for IPv6 by `ip6tables`. Rules of others stay as they are. Unlike in nft an accept here is final, and
+only for traffic of our interfaces.
 """
 
 from __future__ import annotations
@@ -20,18 +21,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from wherry.linux import xtables
-from wherry.network.firewall.model import FirewallError, Publication, Rules
+from wherry.network.firewall.ip6tables import Ip6tables
+from wherry.network.firewall.legacy_rules import USER, Chains, Rule, chains, granted, home, jumps
+from wherry.network.firewall.model import (
+    VERSIONS,
+    FirewallError,
+    Grant,
+    Publication,
+    Rules,
+    version_of,
+)
 
-_LOOPBACK: Final = "127.0.0.0/8"
+_TABLES: Final = ("raw", "nat", "filter")
 _LIBRARIES: Final = {
     "c": "libc.so.6",
     "ip4tc": "libip4tc.so.2",
     "ip6tc": "libip6tc.so.2",
     "xtables": "libxtables.so.12",
 }
-
-Rule = Mapping[str, Any]
-Chains = Mapping[str, list[Rule]]
 
 
 class LegacyWriter:
@@ -41,62 +48,65 @@ class LegacyWriter:
 
     def __init__(self, engine_id: str) -> None:
         self._iptc = _python_iptables()
-        self._rule_class = _rule_class(self._iptc)
+        self._rule_class = _knowing(self._iptc.Rule)
         self._chain = f"WHERRY-{engine_id}"
+        self._ipv6 = Ip6tables(self._chain)
         self._lock = threading.Lock()
 
     def write(self, rules: Rules) -> None:
         with self._lock:
-            for table, chains in self._wanted(rules).items():
-                self._replace(table, chains, self._jumps(table))
+            for name, wanted in chains(rules, 4, self._chain).items():
+                self._replace(name, wanted, jumps(name, 4, self._chain))
+            if rules.concern(6):
+                self._ipv6.write(rules)
+            else:
+                self._ipv6.clear()
 
-    def add(self, publications: Iterable[Publication]) -> None:
-        with self._lock, _Commit(self._iptc, "nat") as table:
-            chain = self._iptc.Chain(table, f"{self._chain}-DNAT")
-            for publication in publications:
-                rule = self._rule(_dnat(publication), table)
-                if publication.host_address:
-                    chain.insert_rule(rule)  # before those that match every address
-                else:
-                    chain.append_rule(rule)
+    def add(self, grants: Iterable[Grant]) -> None:
+        mine, others = _split(grants)
+        with self._lock:
+            for (name, chain_name), each in self._sorted(mine).items():
+                with _Commit(self._iptc, name) as table:
+                    chain = self._iptc.Chain(table, chain_name)
+                    for grant in each:
+                        rule = self._rule(granted(grant), table)
+                        if isinstance(grant, Publication) and grant.host_address:
+                            chain.insert_rule(rule)  # before those that match every address
+                        else:
+                            chain.append_rule(rule)
+            self._ipv6.add(others)
 
-    def remove(self, publications: Iterable[Publication]) -> None:
-        with self._lock, _Commit(self._iptc, "nat") as table:
-            chain = self._iptc.Chain(table, f"{self._chain}-DNAT")
-            for publication in publications:
-                chain.delete_rule(self._rule(_dnat(publication), table))
+    def remove(self, grants: Iterable[Grant]) -> None:
+        mine, others = _split(grants)
+        with self._lock:
+            for (name, chain_name), each in self._sorted(mine).items():
+                with _Commit(self._iptc, name) as table:
+                    chain = self._iptc.Chain(table, chain_name)
+                    for grant in each:
+                        chain.delete_rule(self._rule(granted(grant), table))
+            self._ipv6.remove(others)
 
     def holds(self, rules: Rules) -> bool:
         with self._lock:
-            for name, chains in self._wanted(rules).items():
-                if name not in xtables.tables():
-                    return False
-                with _Commit(self._iptc, name, write=False) as table:
-                    for chain, wanted in chains.items():
-                        if not table.is_chain(chain):
-                            return False
-                        found = [self._plain(rule) for rule in self._iptc.Chain(table, chain).rules]
-                        if sorted(found) != sorted(self._plain(self._rule(rule, table)) for rule in wanted):
-                            return False
-                    for parent, jump in self._jumps(name).items():
-                        there = {self._plain(rule) for rule in self._iptc.Chain(table, parent).rules}
-                        if self._plain(self._rule(jump, table)) not in there:
-                            return False
-        return True
+            if not self._holds(rules):
+                return False
+            return self._ipv6.holds(rules) if rules.concern(6) else not self._ipv6.owned()
 
     def clear(self) -> None:
         with self._lock:
-            for name in ("raw", "nat", "filter"):
+            for name in _TABLES:
                 if name in xtables.tables():
-                    self._replace(name, {}, {})
+                    self._clear(name)
+            self._ipv6.clear()
 
     def owned(self) -> list[str]:
         found = []
         with self._lock:
-            for name in ("raw", "nat", "filter"):
+            for name in _TABLES:
                 if name in xtables.tables():
                     with _Commit(self._iptc, name, write=False) as table:
                         found += [f"iptables {name} {chain.name}" for chain in self._ours(table)]
+            found += self._ipv6.owned()
         return sorted(found)
 
     def close(self) -> None:
@@ -104,10 +114,17 @@ class LegacyWriter:
 
     # ---- Writing
 
-    def _replace(self, name: str, chains: Chains, jumps: Mapping[str, Rule]) -> None:
+    def _sorted(self, grants: Iterable[Grant]) -> dict[tuple[str, str], list[Grant]]:
+        found: dict[tuple[str, str], list[Grant]] = {}
+        for grant in grants:
+            found.setdefault(home(grant, self._chain), []).append(grant)
+        return found
+
+    def _replace(self, name: str, wanted: Chains, reached: Mapping[str, list[Rule]]) -> None:
         """Give a table these chains and jumps of ours, and no others: one commit."""
         with _Commit(self._iptc, name) as table:
             ours = {chain.name for chain in self._ours(table)}
+            users = {USER} if table.is_chain(USER) else set[str]()
             for chain in table.chains:
                 if table.builtin_chain(chain.name):
                     for rule in chain.rules:
@@ -115,19 +132,61 @@ class LegacyWriter:
                             chain.delete_rule(rule)
             for old in ours:
                 table.flush_entries(old)
-            for old in ours - chains.keys():
+            for old in ours - wanted.keys():
                 table.delete_chain(old)
-            for chain_name, rules in chains.items():
-                if chain_name not in ours:
-                    table.create_chain(chain_name)
+            for chain_name in wanted.keys() - ours:
+                table.create_chain(chain_name)
+            for chain_name, rules in wanted.items():
                 chain = self._iptc.Chain(table, chain_name)
                 for rule in rules:
                     chain.append_rule(self._rule(rule, table))
-            for parent, jump in jumps.items():
-                self._iptc.Chain(table, parent).insert_rule(self._rule(jump, table))
+            for parent, rules in reached.items():
+                for rule in reversed(rules):
+                    if rule["target"] == USER:
+                        if not users:
+                            table.create_chain(USER)
+                        if self._is_reached(table, parent, USER):
+                            self._unreach(table, parent, USER)
+                    self._iptc.Chain(table, parent).insert_rule(self._rule(rule, table))
+
+    def _clear(self, name: str) -> None:
+        self._replace(name, {}, {})
+        with _Commit(self._iptc, name) as table:
+            if table.is_chain(USER) and not self._iptc.Chain(table, USER).rules:
+                engines = {chain.name for chain in table.chains if chain.name.startswith("WHERRY-")}
+                if engines == {USER}:
+                    self._unreach(table, "FORWARD", USER)
+                    table.delete_chain(USER)
+
+    def _holds(self, rules: Rules) -> bool:
+        for name, wanted in chains(rules, 4, self._chain).items():
+            if name not in xtables.tables():
+                return False
+            with _Commit(self._iptc, name, write=False) as table:
+                for chain, expected in wanted.items():
+                    if not table.is_chain(chain):
+                        return False
+                    found = [self._plain(rule) for rule in self._iptc.Chain(table, chain).rules]
+                    if sorted(found) != sorted(self._plain(self._rule(rule, table)) for rule in expected):
+                        return False
+                for parent, reached in jumps(name, 4, self._chain).items():
+                    there = {self._plain(rule) for rule in self._iptc.Chain(table, parent).rules}
+                    if any(self._plain(self._rule(jump, table)) not in there for jump in reached):
+                        return False
+        return True
 
     def _ours(self, table: Any) -> list[Any]:
         return [chain for chain in table.chains if chain.name.startswith(self._chain)]
+
+    def _is_reached(self, table: Any, parent: str, chain: str) -> bool:
+        rules = self._iptc.Chain(table, parent).rules
+        return any(rule.target is not None and rule.target.name == chain for rule in rules)
+
+    def _unreach(self, table: Any, parent: str, target: str) -> None:
+        chain = self._iptc.Chain(table, parent)
+        for rule in chain.rules:
+            if rule.target is not None and rule.target.name == target:
+                chain.delete_rule(rule)
 
     def _rule(self, rule: Rule, table: Any) -> Any:
         """A rule as python-iptables has it. (Its own `encode_iptc_rule` leaves out what it does not understand.)"""
@@ -151,104 +210,20 @@ class LegacyWriter:
         words.pop("counters", None)
         return repr(sorted(words.items(), key=str))
 
-    def _jumps(self, table: str) -> Mapping[str, Rule]:
-        to_dnat = {"matches": {"addrtype": {"dst-type": "LOCAL"}}, "target": f"{self._chain}-DNAT"}
-        every: dict[str, dict[str, Rule]] = {
-            "raw": {"PREROUTING": {"target": self._chain}},
-            "nat": {
-                "PREROUTING": {"dst": f"!{_LOOPBACK}", **to_dnat},
-                "OUTPUT": to_dnat,
-                "POSTROUTING": {"target": f"{self._chain}-SNAT"},
-            },
-            "filter": {"FORWARD": {"target": self._chain}},
-        }
-        return every[table]
 
-    def _wanted(self, rules: Rules) -> dict[str, dict[str, list[Rule]]]:
-        publications = sorted(rules.publications, key=lambda p: (not p.host_address, p))
-        return {
-            "raw": {self._chain: _raw(rules)},
-            "nat": {
-                f"{self._chain}-DNAT": [_dnat(publication) for publication in publications],
-                f"{self._chain}-SNAT": _snat(rules),
-            },
-            "filter": {self._chain: _forward(rules)},
-        }
+def _split(grants: Iterable[Grant]) -> tuple[list[Grant], list[Grant]]:
+    """Those of IPv4, and those of IPv6."""
+    found = list(grants)
+    return (
+        [grant for grant in found if version_of(grant.address) == 4],
+        [grant for grant in found if version_of(grant.address) == 6],
+    )
 
 
-def _raw(rules: Rules) -> list[Rule]:
-    made: list[Rule] = [{"in_interface": "!lo", "dst": _LOOPBACK, "target": "DROP"}]
-    for zone in sorted(rules.zones):
-        made.append({"in_interface": zone.interface, "src": _LOOPBACK, "target": "DROP"})
-        if zone.masquerade and not zone.internal:
-            made.append({"dst": f"{zone.gateway}/32", "target": "RETURN"})
-            made.append({"in_interface": f"!{zone.interface}", "dst": zone.subnet, "target": "DROP"})
-    return made
-
-
-def _dnat(publication: Publication) -> Rule:
-    rule: dict[str, Any] = {
-        "protocol": publication.protocol,
-        "matches": {publication.protocol: {"dport": str(publication.host_port)}},
-        "target": "DNAT",
-        "to": {"to-destination": f"{publication.address}:{publication.container_port}"},
-    }
-    if publication.host_address:
-        rule["dst"] = f"{publication.host_address}/32"
-    return rule
-
-
-def _snat(rules: Rules) -> list[Rule]:
-    made: list[Rule] = []
-    for zone in sorted(rules.zones):
-        here = {"out_interface": zone.interface}
-        made.append({"src": _LOOPBACK, **here, "target": "MASQUERADE"})
-        if zone.masquerade and not zone.internal:
-            made.append({"src": zone.subnet, "out_interface": f"!{zone.interface}", "target": "MASQUERADE"})
-        made.append(
-            {
-                "src": zone.subnet,
-                **here,
-                "matches": {"conntrack": {"ctstate": "DNAT"}},
-                "target": "MASQUERADE",
-            }
-        )
-    return made
-
-
-def _forward(rules: Rules) -> list[Rule]:
-    zones = sorted(rules.zones)
-    answers = {"matches": {"conntrack": {"ctstate": "RELATED,ESTABLISHED"}}, "target": "ACCEPT"}
-    made: list[Rule] = []
-    for zone in zones:
-        made += [{"out_interface": zone.interface, **answers}, {"in_interface": zone.interface, **answers}]
-    for zone in zones:
-        if zone.internal:
-            inside, outside = zone.interface, f"!{zone.interface}"
-            made.append({"in_interface": inside, "out_interface": outside, "target": "DROP"})
-            made.append({"in_interface": outside, "out_interface": inside, "target": "DROP"})
-    for zone in zones:
-        made.append(
-            {
-                "out_interface": zone.interface,
-                "matches": {"conntrack": {"ctstate": "DNAT"}},
-                "target": "ACCEPT",
-            }
-        )
-    for zone in zones:
-        within = {"in_interface": zone.interface, "out_interface": zone.interface}
-        made.append({**within, "target": "ACCEPT" if zone.icc else "DROP"})
-    for zone in zones:
-        made.append({"out_interface": zone.interface, "target": "DROP"})
-    for zone in zones:
-        made.append({"in_interface": zone.interface, "target": "ACCEPT"})
-    return made
-
-
-def _rule_class(iptc: Any) -> Any:
+def _knowing(base: Any) -> Any:
     """A rule that knows its table. The library's looks for chains in every table, and so makes tables in the kernel."""
 
-    class Rule(iptc.Rule):  # type: ignore[misc]  # the library has no types
+    class Rule(base):  # type: ignore[misc]  # the library has no types
         table: Any = None
 
         @property
@@ -311,7 +286,7 @@ def _lock(timeout: float = 10.0) -> int:
 
 def holds_rules() -> bool:
     """Whether anybody has rules in legacy tables here."""
-    return any(xtables.entries(table) for table in xtables.tables())
+    return any(xtables.entries(table, version) for version in VERSIONS for table in xtables.tables(version))
 
 
 _importing = threading.Lock()

@@ -1,20 +1,51 @@
-"""The rules as one nft table, ports as elements of maps: a publication more or less is one element.
+"""The rules as one nft table for each IP version, ports as elements of maps: a publication more or less is one element.
 
-One table per engine, `wherry-<engine id>`. A drop in any chain of any table is final, an accept ends only the own
-chain: so nothing here opens what others closed, and others cannot open what is closed here. On a host whose own rules
-forward nothing (a policy of drop in another table) containers reach nobody until those rules let the bridges through.
+    table ip, ip6 wherry-<engine id>    ours, written as a whole
+    table inet wherry-user              chain `forward`: the administrator's, seen before ours, never rewritten
+
+A drop in any chain of any table is final, an accept ends only the own chain: so nothing here opens what others closed,
+and others cannot open what is closed here. On a host whose own rules forward nothing (a policy of drop in another
+table) containers reach nobody until those rules let the bridges through.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
 from wherry.linux.nftables import Nft, NftError
-from wherry.network.firewall.model import PROTOCOL_NUMBERS, FirewallError, Publication, Rules
+from wherry.network.firewall.model import (
+    PROTOCOL_NUMBERS,
+    VERSIONS,
+    FirewallError,
+    Grant,
+    Publication,
+    Rules,
+    Version,
+    version_of,
+)
 
 _CHAINS: Final = ("raw-prerouting", "nat-prerouting", "nat-output", "nat-postrouting", "forward")
+USER: Final = "wherry-user"
+_USER_CHAIN: Final = "type filter hook forward priority -10; policy accept;"
+_USER_TABLE: Final = f"table inet {USER} {{\n\tchain forward {{\n\t\t{_USER_CHAIN}\n\t}}\n}}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """nft's words for an IP version."""
+
+    family: str
+    kind: str
+    loopback: str
+
+
+_WORDS: Final[dict[Version, _Words]] = {
+    4: _Words("ip", "ipv4_addr", "127.0.0.0/8"),
+    6: _Words("ip6", "ipv6_addr", "::1"),
+}
 
 
 class NftWriter:
@@ -27,32 +58,58 @@ class NftWriter:
         self._nft = Nft()
 
     def write(self, rules: Rules) -> None:
-        table = f"table ip {self._table}"
-        # Made first, so that the deletion always finds one; all of it is one transaction.
-        self._run(f"{table}\ndelete {table}\n{table} {{\n{_body(rules)}\n}}\n")
+        # Once: to declare it again would set back a policy that the administrator gave it.
+        commands = "" if ("inet", USER) in self._tables() else _USER_TABLE
+        for version in VERSIONS:
+            table = f"table {_WORDS[version].family} {self._table}"
+            if rules.concern(version):
+                # Made first, so that the deletion always finds one; all of it is one transaction.
+                commands += f"{table}\ndelete {table}\n{table} {{\n{_body(rules, version)}\n}}\n"
+            elif self._has(version):
+                commands += f"delete {table}\n"
+        self._run(commands)
 
-    def add(self, publications: Iterable[Publication]) -> None:
-        self._run(self._elements("add", publications))
+    def add(self, grants: Iterable[Grant]) -> None:
+        self._run(self._elements("add", grants))
 
-    def remove(self, publications: Iterable[Publication]) -> None:
-        self._run(self._elements("delete", publications))
+    def remove(self, grants: Iterable[Grant]) -> None:
+        self._run(self._elements("delete", grants))
 
     def holds(self, rules: Rules) -> bool:
-        try:
-            listing = self._nft.run(f"list table ip {self._table}")
-        except NftError:
-            return False
-        return _digest(listing) == _expected(rules)
+        for version in VERSIONS:
+            try:
+                listing = self._nft.run(f"list table {_WORDS[version].family} {self._table}")
+            except NftError:
+                if rules.concern(version):
+                    return False
+                continue
+            if not rules.concern(version) or _digest(listing) != _digest(_body(rules, version)):
+                return False
+        return True
 
     def clear(self) -> None:
-        self._run(f"table ip {self._table}\ndelete table ip {self._table}\n")
+        tables = self._tables()
+        ours = [f"{family} {name}" for family, name in tables if name == self._table]
+        commands = "".join(f"delete table {table}\n" for table in ours)
+        engines = {name for _, name in tables if name.startswith("wherry-")} - {self._table, USER}
+        if ("inet", USER) in tables and not engines and self._is_empty(f"inet {USER}"):
+            commands += f"delete table inet {USER}\n"
+        self._run(commands)
 
     def owned(self) -> list[str]:
-        found = re.findall(r"^table (\S+) (\S+)", self._run("list tables"), re.MULTILINE)
-        return sorted(f"nft {family} {name}" for family, name in found if name == self._table)
+        return sorted(f"nft {family} {name}" for family, name in self._tables() if name == self._table)
 
     def close(self) -> None:
         self._nft.close()
+
+    def _is_empty(self, table: str) -> bool:
+        return "\t\t" not in _without_headers(self._run(f"list table {table}"))
+
+    def _has(self, version: Version) -> bool:
+        return (_WORDS[version].family, self._table) in self._tables()
+
+    def _tables(self) -> list[tuple[str, str]]:
+        return re.findall(r"^table (\S+) (\S+)", self._run("list tables"), re.MULTILINE)
 
     def _run(self, commands: str) -> str:
         try:
@@ -60,15 +117,14 @@ class NftWriter:
         except NftError as error:
             raise FirewallError(f"nft: {error}") from error
 
-    def _elements(self, verb: str, publications: Iterable[Publication]) -> str:
-        anywhere: list[str] = []
-        bound: list[str] = []
-        for publication in publications:
-            (bound if publication.host_address else anywhere).append(_element(publication))
+    def _elements(self, verb: str, grants: Iterable[Grant]) -> str:
+        found: dict[tuple[str, str], list[str]] = {}
+        for grant in grants:
+            family = _WORDS[version_of(grant.address)].family
+            found.setdefault((family, _home(grant)), []).append(_element(grant))
         return "".join(
-            f"{verb} element ip {self._table} {name} {{ {', '.join(elements)} }}\n"
-            for name, elements in (("anywhere", anywhere), ("bound", bound))
-            if elements
+            f"{verb} element {family} {self._table} {name} {{ {', '.join(elements)} }}\n"
+            for (family, name), elements in found.items()
         )
 
 
@@ -104,69 +160,54 @@ def _without_headers(listing: str) -> str:
     return "\n".join(line for line in listing.splitlines() if "\ttype " not in line)
 
 
-def _element(publication: Publication) -> str:
-    key = f"{PROTOCOL_NUMBERS[publication.protocol]} . {publication.host_port}"
-    if publication.host_address:
-        key = f"{publication.host_address} . {key}"
-    return f"{key} : {publication.address} . {publication.container_port}"
+def _home(grant: Grant) -> str:
+    """The set or map that a grant is an element of."""
+    if not isinstance(grant, Publication):
+        return "passages"
+    return "bound" if grant.host_address else "anywhere"
 
 
-def _body(rules: Rules) -> str:
-    zones = sorted(rules.zones)
-    ours = _set("ours", "ifname", sorted({f'"{zone.interface}"' for zone in zones}))
-    anywhere = [_element(p) for p in sorted(rules.publications) if not p.host_address]
-    bound = [_element(p) for p in sorted(rules.publications) if p.host_address]
+def _element(grant: Grant) -> str:
+    number = PROTOCOL_NUMBERS[grant.protocol]
+    if not isinstance(grant, Publication):
+        return f"{grant.source} . {grant.address} . {number} . {grant.port}"
+    key = f"{number} . {grant.host_port}"
+    if grant.host_address:
+        key = f"{grant.host_address} . {key}"
+    return f"{key} : {grant.address} . {grant.container_port}"
+
+
+def _body(rules: Rules, version: Version) -> str:
+    words, mine = _WORDS[version], rules.of(version)
+    ours = sorted({zone.interface for zone in rules.zones})
+    grants: dict[str, list[str]] = {"anywhere": [], "bound": [], "passages": []}
+    ordered: list[Grant] = [*sorted(mine.publications), *sorted(mine.passages)]
+    for grant in ordered:
+        grants[_home(grant)].append(_element(grant))
+    target = f"{words.kind} . inet_service"
     parts = [
-        ours,
-        _map("anywhere", "inet_proto . inet_service", anywhere),
-        _map("bound", "ipv4_addr . inet_proto . inet_service", bound),
-    ]
-    guarded = [
-        f'ip daddr {zone.subnet} ip daddr != {zone.gateway} iifname != {{ "lo", "{zone.interface}" }} drop'
-        for zone in zones
-        if zone.masquerade and not zone.internal
+        _set("set", "ours", "ifname", [f'"{name}"' for name in ours]),
+        _set("map", "anywhere", f"inet_proto . inet_service : {target}", grants["anywhere"]),
+        _set("map", "bound", f"{words.kind} . inet_proto . inet_service : {target}", grants["bound"]),
+        _set(
+            "set", "passages", f"{words.kind} . {words.kind} . inet_proto . inet_service", grants["passages"]
+        ),
     ]
     published = (
-        "dnat ip to ip daddr . meta l4proto . th dport map @bound",
-        "fib daddr type local dnat ip to meta l4proto . th dport map @anywhere",
+        f"dnat {words.family} to {words.family} daddr . meta l4proto . th dport map @bound",
+        f"fib daddr type local dnat {words.family} to meta l4proto . th dport map @anywhere",
     )
-    source = ["oifname @ours ip saddr 127.0.0.0/8 masquerade"]
-    for zone in zones:
-        if zone.masquerade and not zone.internal:
-            source.append(f'ip saddr {zone.subnet} oifname != "{zone.interface}" masquerade')
-        # By its interface the zone hears itself only through a published port.
-        source.append(f'ip saddr {zone.subnet} oifname "{zone.interface}" ct status dnat masquerade')
-    forward = [
-        "ct state established,related accept",
-        *(
-            f'{way}ifname "{zone.interface}" {other}ifname != "{zone.interface}" drop'
-            for zone in zones
-            if zone.internal
-            for way, other in ("io", "oi")
-        ),
-        "ct status dnat oifname @ours accept",
-        *(
-            f'iifname "{zone.interface}" oifname "{zone.interface}" {"accept" if zone.icc else "drop"}'
-            for zone in zones
-        ),
-        "oifname @ours drop",
-    ]
+    loopback = f"{words.family} daddr {words.loopback}"
     chains = {
-        "raw-prerouting": (
-            "filter hook prerouting priority raw",
-            [
-                'iifname != "lo" ip daddr 127.0.0.0/8 drop',
-                "iifname @ours ip saddr 127.0.0.0/8 drop",
-                *guarded,
-            ],
+        "raw-prerouting": ("filter hook prerouting priority raw", _raw(mine, words)),
+        "nat-prerouting": ("nat hook prerouting priority dstnat", [f"{loopback} return", *published]),
+        # What is for ::1 has no way to a container: the keeper takes it.
+        "nat-output": (
+            "nat hook output priority -100",
+            [f"{loopback} return", *published] if version == 6 else [*published],
         ),
-        "nat-prerouting": (
-            "nat hook prerouting priority dstnat",
-            ["ip daddr 127.0.0.0/8 return", *published],
-        ),
-        "nat-output": ("nat hook output priority -100", published),
-        "nat-postrouting": ("nat hook postrouting priority srcnat", source),
-        "forward": ("filter hook forward priority filter", forward),
+        "nat-postrouting": ("nat hook postrouting priority srcnat", _source(mine, words, version)),
+        "forward": ("filter hook forward priority filter", _forward(rules, words, version)),
     }
     for name in _CHAINS:
         hook, lines = chains[name]
@@ -175,16 +216,56 @@ def _body(rules: Rules) -> str:
     return "\n".join(parts)
 
 
-def _set(name: str, kind: str, elements: list[str]) -> str:
-    return f"\tset {name} {{\n\t\ttype {kind}\n{_list(elements)}\t}}"
+def _raw(mine: Rules, words: _Words) -> list[str]:
+    family = words.family
+    guarded = [
+        f'{family} daddr {zone.subnet} {family} daddr != {zone.gateway} iifname != {{ "lo", "{zone.interface}" }} drop'
+        for zone in sorted(mine.zones)
+        if zone.masquerade and not zone.internal
+    ]
+    return [
+        f'iifname != "lo" {family} daddr {words.loopback} drop',
+        f"iifname @ours {family} saddr {words.loopback} drop",
+        *guarded,
+    ]
 
 
-def _map(name: str, kind: str, elements: list[str]) -> str:
-    return f"\tmap {name} {{\n\t\ttype {kind} : ipv4_addr . inet_service\n{_list(elements)}\t}}"
+def _source(mine: Rules, words: _Words, version: Version) -> list[str]:
+    lines = [f"oifname @ours {words.family} saddr {words.loopback} masquerade"] if version == 4 else []
+    for zone in sorted(mine.zones):
+        here = f"{words.family} saddr {zone.subnet}"
+        if zone.masquerade and not zone.internal:
+            lines.append(f'{here} oifname != "{zone.interface}" masquerade')
+        # By its interface the zone hears itself only through a published port.
+        lines.append(f'{here} oifname "{zone.interface}" ct status dnat masquerade')
+    return lines
 
 
-def _list(elements: list[str]) -> str:
-    return f"\t\telements = {{ {', '.join(elements)} }}\n" if elements else ""
+def _forward(rules: Rules, words: _Words, version: Version) -> list[str]:
+    interfaces = {zone.interface: zone for zone in sorted(rules.zones)}
+    walled = [name for name, zone in interfaces.items() if zone.internal]
+    walled += [name for name in rules.fenced(version) if name not in walled]
+    family = words.family
+    return [
+        "ct state established,related accept",
+        *(
+            f'{way}ifname "{name}" {other}ifname != "{name}" drop'
+            for name in walled
+            for way, other in ("io", "oi")
+        ),
+        "ct status dnat oifname @ours accept",
+        f"{family} saddr . {family} daddr . meta l4proto . th dport @passages accept",
+        *(
+            f'iifname "{name}" oifname "{name}" {"accept" if zone.icc else "drop"}'
+            for name, zone in interfaces.items()
+        ),
+        "oifname @ours drop",
+    ]
+
+
+def _set(what: str, name: str, kind: str, elements: list[str]) -> str:
+    listed = f"\t\telements = {{ {', '.join(elements)} }}\n" if elements else ""
+    return f"\t{what} {name} {{\n\t\ttype {kind}\n{listed}\t}}"
 
 
 def _digest(listing: str) -> tuple[dict[str, int], frozenset[str]]:
@@ -200,10 +281,6 @@ def _digest(listing: str) -> tuple[dict[str, int], frozenset[str]]:
     return chains, frozenset(elements)
 
 
-def _expected(rules: Rules) -> tuple[dict[str, int], frozenset[str]]:
-    return _digest(_body(rules))
-
-
 _NAMED: Final = {"6": "tcp", "17": "udp", "132": "sctp"}
 
 
@@ -211,6 +288,6 @@ def _plain(element: str) -> str:
     """An element as nft lists it, protocols by name."""
     key, _, value = element.partition(" : ")
     words = [word.strip() for word in key.split(" . ")]
-    if value and len(words) >= 2:
+    if len(words) >= 2:
         words[-2] = _NAMED.get(words[-2], words[-2])
     return " . ".join(words) + (f" : {value.strip()}" if value else "")
