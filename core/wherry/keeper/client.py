@@ -15,6 +15,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -282,12 +283,17 @@ class Keeper:
             )
         except DeadlineExceeded as error:
             if attachment is not None:
-                _hang_up(attachment, error)
+                end = partial(_hang_up, os.dup(attachment.descriptor), attachment.multiplexed, str(error))
+                # A moment later, so that the engine knows the exec's end when the client sees it.
+                self._loop.post(partial(self._after_a_moment, end))
             raise
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         return int(value["pid"])
+
+    def _after_a_moment(self, act: Callable[[], None]) -> None:
+        self._loop.after(0.1, act)
 
     def resize(self, rows: int, columns: int) -> None:
         """Give the terminal a size; before `start` it is remembered. InvalidRequest: there is no terminal."""
@@ -465,13 +471,13 @@ class Keeper:
             answer.set_exception(self._gone())
 
 
-def _hang_up(attachment: Attachment, error: Exception) -> None:
+def _hang_up(descriptor: int, multiplexed: bool, why: str) -> None:
     """Tell a client why, and end its connection, of which a keeper that does not answer may have a descriptor, too."""
-    words = f"{error}\r\n".encode()
-    with socket.socket(fileno=os.dup(attachment.descriptor)) as connection:
+    words = f"{why}\r\n".encode()
+    with socket.socket(fileno=descriptor) as connection:
         with contextlib.suppress(OSError):
             connection.send(
-                frame(1, len(words)) + words if attachment.multiplexed else words,
+                frame(1, len(words)) + words if multiplexed else words,
                 socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL,
             )
             connection.shutdown(socket.SHUT_RDWR)
