@@ -580,15 +580,41 @@ static void protect_paths(void)
 
 /* ---- what the program is left with ------------------------------------------------------------------------------ */
 
-/* The keeper's null device is the host's, and root of a container could change its mode there: the container's own. */
+/* One of a file system that nobody else has, and that ends with who has it open. */
+static long make_null(void)
+{
+	long fs = must(S_STREAMS, sys(__NR_fsopen, "tmpfs", 1));
+	must(S_STREAMS, sys(__NR_fsconfig, fs, FSCONFIG_CMD_CREATE, 0, 0, 0));
+	long top = must(S_STREAMS, sys(__NR_fsmount, fs, 1, 0));
+	must(S_STREAMS, sys(__NR_mknodat, top, "null", S_IFCHR | 0666, 1 << 8 | 3));
+	long null = must(S_STREAMS, sys(__NR_openat, top, "null", O_RDWR | O_NOCTTY | O_CLOEXEC, 0));
+	sys(__NR_fchmodat, top, "null", 0666); /* whatever the umask was */
+	sys(__NR_close, top);
+	sys(__NR_close, fs);
+	return null;
+}
+
 static long open_null(void)
 {
 	static const char above[] = "self/fd/";
 	char path[sizeof above + 12];
+	long found = sys(__NR_openat, AT_FDCWD, "/dev/null", O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+
+	/* Who has spoilt his own is not thereby safe from whoever comes to see what he does. */
+	if (blob->mode == EXEC && (found < 0 || !is_null((int)found)))
+		return make_null();
 	char *number = decimal(path + sizeof path - 1, (u32)find_null(S_STREAMS));
 	char *start = memcpy(number - (sizeof above - 1), above, sizeof above - 1);
-
 	return must(S_STREAMS, sys(__NR_openat, blob->proc, start, O_RDWR | O_NOCTTY | O_CLOEXEC, 0));
+}
+
+/* The keeper's null device is the host's, and root of a container could change its mode there: the container's own.
+ * Before a user namespace is joined, in which nobody could make one. */
+static void own_nulls(void)
+{
+	for (int i = 0; i < 3; i++)
+		if (is_null(blob->streams[i]))
+			blob->streams[i] = (s32)open_null();
 }
 
 /* 0, 1, 2 and `control` (then 3, close-on-exec): no other descriptor gets past here. */
@@ -596,10 +622,6 @@ static void set_streams(void)
 {
 	long high[4];
 	s32 wanted[4] = { blob->streams[0], blob->streams[1], blob->streams[2], control };
-
-	for (int i = 0; i < 3; i++)
-		if (is_null(wanted[i]))
-			wanted[i] = (s32)open_null();
 	for (int i = 0; i < 4; i++)
 		high[i] = must(S_STREAMS, sys(__NR_fcntl, wanted[i], F_DUPFD_CLOEXEC, 10));
 	for (int i = 0; i < 4; i++)
@@ -902,7 +924,9 @@ __attribute__((used, noreturn)) void begin(word *stack)
 	} else if (blob->mode == EXEC) {
 		if (blob->join & CLONE_NEWUSER)
 			raise_limits();
-		must(S_JOIN, sys(__NR_setns, blob->target, blob->join));
+		must(S_JOIN, sys(__NR_setns, blob->target, CLONE_NEWNS));
+		own_nulls();
+		must(S_JOIN, sys(__NR_setns, blob->target, blob->join & ~CLONE_NEWNS));
 		if (blob->join & CLONE_NEWUSER)
 			become_its_root();
 	} else {
@@ -914,6 +938,8 @@ __attribute__((used, noreturn)) void begin(word *stack)
 			copy_mounts();
 		}
 	}
+	if (blob->mode != EXEC)
+		own_nulls();
 	set_streams();
 	set_limits(); /* not before: what is done above may take more descriptors than the program may have */
 	if (blob->mode == OWN)

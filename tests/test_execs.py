@@ -91,6 +91,26 @@ def test_option(daemon: Daemon, each: Row) -> None:
     assert answer.stdout.replace("\r\n", "\n").strip() == each.expected, answer.stderr
 
 
+@pytest.mark.parametrize(
+    "spoilt", ["rm /dev/null", "ln -sf /proc/1/exe /dev/null", "rm /dev/null; mkdir /dev/null"]
+)
+def test_without_a_null_device(daemon: Daemon, spoilt: str) -> None:
+    """A container that takes its /dev/null away keeps nobody out; the null device that an exec then has is its own."""
+    name = daemon.ok("run", "-d", "busybox", "sh", "-c", f"{spoilt}; echo done; sleep 1000")
+    eventually(lambda: daemon.ok("logs", name) == "done")
+    of_host = os.stat("/dev/null")
+    look = "cat; stat -L -c %a.%t:%T.%d:%i /proc/self/fd/0"
+    for _ in range(2):
+        mode, kind, device = daemon.ok("exec", name, "sh", "-c", f"{look}; chmod 600 /proc/self/fd/0").split(
+            "."
+        )
+        assert (mode, kind) == ("666", "1:3")
+        assert device != f"{of_host.st_dev}:{of_host.st_ino}"
+    assert os.stat("/dev/null").st_mode == of_host.st_mode
+    daemon.ok("exec", "-d", name, "sh", "-c", "echo nowhere && touch /came")
+    eventually(lambda: daemon.docker("exec", name, "ls", "/came").returncode == 0)
+
+
 # ---- Where it is -------------------------------------------------------------------------------------------------
 def alongside(daemon: Daemon, name: str, *flags: str) -> tuple[str, str]:
     """(pid of process 1, pid of an exec that sleeps)."""

@@ -319,6 +319,12 @@ class UserNamespacesContract:
             assert seen[:3] == ["33 99", "/dev/pts/1", "direct"] and seen[-2:] == ["own", "end"]
             mapped_keeper.end(box)
 
+    def test_userns_without_a_null_device(self, mapped_keeper: MappedKeeper) -> None:
+        """An exec with nothing to read has a null device where the container has taken its own away."""
+        box = mapped_keeper.start("sh", "-c", "rm /dev/null; echo gone; sleep 1000")
+        mapped_keeper.read_until(box, b"gone")
+        assert mapped_keeper.exec(box, "sh", "-c", "ls /dev/null || echo in").stdout == b"in\n"
+
     def test_userns_shared(self, mapped_keeper: MappedKeeper) -> None:
         """Who joins all namespaces of another, the user's too, may signal and look into its processes."""
         owner = mapped_keeper.start("sleep", "1000")
