@@ -33,7 +33,7 @@ from wherry.lifecycle.mounting import in_order, mount_of, tmpfs_mounts
 from wherry.lifecycle.remove import purge
 from wherry.lifecycle.usual import usual_of
 from wherry.lifecycle.waiting import settle
-from wherry.linux import mounts, paths
+from wherry.linux import mounts, paths, processes
 from wherry.logs.cache import copy_context, driver_context
 from wherry.logs.options import delivery
 from wherry.network.connection import Connection
@@ -303,7 +303,14 @@ def _peer_namespace(begun: Start, mode: str, kind: str) -> Namespace:
         raise Conflict(
             f"cannot join IPC of a container whose IPC mode is {peer.host_config.ipc_mode}: {peer.id}"
         )
-    return _joined(begun, f"/proc/{peer.run.pid}/ns/{kind}")
+    try:
+        joined = _joined(begun, f"/proc/{peer.run.pid}/ns/{kind}")
+        if processes.start_time(peer.run.pid) == peer.run.start_time:
+            return joined
+    except OSError:
+        pass
+    # It has just ended, and its number may be another process's: one of the host's.
+    raise Conflict(f"cannot join {kind.upper()} of a non running container: {peer.id}")
 
 
 def _joined(begun: Start, path: str) -> Namespace:
