@@ -48,6 +48,7 @@ class Tunnel:
         self._early = early
         self._protocol: Final = Connection(ConnectionType.SERVER)
         self._loop: Final = asyncio.get_running_loop()
+        self._turn: Final = asyncio.Lock()
         for each in (self._client, inner):
             each.setblocking(False)
 
@@ -106,4 +107,6 @@ class Tunnel:
         return True
 
     async def _send(self, event: Event) -> None:
-        await self._loop.sock_sendall(self._client, self._protocol.send(event))
+        """Whole frames, one after another: output, and what answers the client's own frames, come from two tasks."""
+        async with self._turn:
+            await self._loop.sock_sendall(self._client, self._protocol.send(event))
