@@ -37,6 +37,12 @@ def group(request: pytest.FixtureRequest) -> Iterator[cgroups.Cgroup]:
             os.rmdir(root + parent)
 
 
+def test_devices_that_cannot_be_denied() -> None:
+    """Where no hierarchy keeps processes from devices, a container is not begun as if one did."""
+    with pytest.raises(OSError, match="devices is not mounted"):
+        CgroupV1("/wherry-test/one", {"memory": "/nowhere"}).allow_devices(RULES)
+
+
 @pytest.fixture
 def inhabitants(group: cgroups.Cgroup) -> Iterator[list[int]]:
     """Two processes in the cgroup: one came in, and made the other."""

@@ -209,10 +209,10 @@ class CgroupV1:
                 put("blkio", file, f"{device} {throttle.rate}", of_device(device, unset))
 
     def allow_devices(self, rules: Sequence[Rule]) -> None:
-        """Deny all devices, then apply `rules` in order."""
+        """Deny all devices, then apply `rules` in order. OSError EOPNOTSUPP: nothing here can keep a process from one."""
         directory = self._directory("devices")
         if directory is None:
-            return
+            raise OSError(errno.EOPNOTSUPP, "the cgroup hierarchy devices is not mounted", "devices.deny")
         write(f"{directory}/devices.deny", "a")
         for rule in rules:
             numbers = ":".join("*" if part is None else str(part) for part in (rule.major, rule.minor))
