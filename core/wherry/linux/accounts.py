@@ -93,6 +93,8 @@ def _lines(root: int, path: str) -> list[str]:
         return []
     try:
         size = os.fstat(fd).st_size
+        if size == 0:
+            return []  # also a file of procfs, to read from which may act: /proc/kmsg forgets what it has shown
         if size > _LARGEST:
             raise ValueError(f"{path} of the container has {size} bytes; at most {_LARGEST} are read")
         parts: list[bytes] = []
