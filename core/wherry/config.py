@@ -107,6 +107,10 @@ class Settings:
     seccomp_profile: str = ""
     """`builtin` (also when empty), `unconfined`, or a file: of containers that name none."""
     default_shm_size: int = 64 << 20
+    default_ipc_mode: str = "private"
+    default_cgroupns_mode: str = "private"
+    userns_remap: str = ""
+    """Whose ranges of ids containers get: `default`, or user[:group] by name or number; empty: those of the host."""
     labels: tuple[str, ...] = ()
 
     options: Options = field(default_factory=dict)
@@ -175,19 +179,20 @@ _SELECTIONS: Final = {
 }
 _KINDS: Final = ("exec", "log", "network", "storage", "volume", "frontend", "extension")
 _FOREIGN: Final = frozenset(
-    """allow-nondistributable-artifacts api-cors-header builder bridge-accept-fwmark cgroup-parent-mode config-
-    file containerd containerd-namespace containerd-plugins-namespace containerd-plugin-namespace cri-
-    containerd cluster-advertise cluster-store cluster-store-opts cdi-spec-dirs data-path-addr default-
-    cgroupns-mode default-ipc-mode default-network-opts deprecated-
-    key-path exec-opts experimental features generic-resources host-gateway-ip host-gateway-
-    ips http-proxy https-proxy insecure-registries ip6tables isolation log-format max-concurrent-
-    downloads max-concurrent-uploads max-download-attempts metrics-addr min-api-version network-control-
-    plane-mtu no-proxy node-generic-resources oom-score-adjust proxies raw-logs registry-mirrors rootless
-    runtimes storage-opts swarm-default-advertise-addr userland-proxy-path validate""".split()
+    """
+    allow-nondistributable-artifacts api-cors-header builder bridge-accept-fwmark cgroup-parent-mode
+    config-file containerd containerd-namespace containerd-plugins-namespace containerd-plugin-namespace
+    cri-containerd cluster-advertise cluster-store cluster-store-opts cdi-spec-dirs data-path-addr
+    default-network-opts deprecated-key-path exec-opts experimental features generic-resources
+    host-gateway-ip host-gateway-ips http-proxy https-proxy insecure-registries ip6tables isolation
+    log-format max-concurrent-downloads max-concurrent-uploads max-download-attempts metrics-addr
+    min-api-version network-control-plane-mtu no-proxy node-generic-resources oom-score-adjust proxies
+    raw-logs registry-mirrors rootless runtimes storage-opts swarm-default-advertise-addr
+    userland-proxy-path validate
+    """.split()
 )
 _GUARDS: Final = frozenset(
-    """authorization-plugins selinux-enabled tls tlscacert tlscert tlskey tlsverify
-    userns-remap""".split()
+    """authorization-plugins selinux-enabled tls tlscacert tlscert tlskey tlsverify""".split()
 )
 
 
@@ -404,6 +409,8 @@ _PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
 _CHECKS: Final[Mapping[str, Callable[[Any], None]]] = {
     "log-level": _one_of("debug", "info", "warn", "warning", "error", "fatal"),
     "firewall": _one_of("", "iptables", "nftables"),
+    "default-ipc-mode": _one_of("private", "shareable"),
+    "default-cgroupns-mode": _one_of("private", "host"),
     "bip": _network,
     "fixed-cidr": _network,
     "bip6": _network,

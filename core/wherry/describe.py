@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from wherry.clock import now, parse
-from wherry.config import Settings
 from wherry.house import House
 from wherry.network.places import PREDEFINED
 from wherry.spec.frontend import Filters, NetworkView
@@ -112,7 +111,7 @@ def info(house: House) -> Mapping[str, Any]:
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
-        "SecurityOptions": _guards(settings),
+        "SecurityOptions": _guards(house),
         "CDISpecDirs": [],
         "Warnings": [*support.lacks(), *([] if forwarding else ["WARNING: IPv4 forwarding is disabled"])]
         or None,
@@ -120,12 +119,15 @@ def info(house: House) -> Mapping[str, Any]:
     }
 
 
-def _guards(settings: Settings) -> list[str]:
+def _guards(house: House) -> list[str]:
     """What containers have unless they say otherwise, in Docker's words."""
+    settings = house.settings
     profile = settings.seccomp_profile
     found = [f"name=seccomp,profile={'builtin' if profile in ('', 'default') else profile}", "name=cgroupns"]
     if settings.no_new_privileges:
         found.append("name=no-new-privileges")
+    if house.userns is not None:
+        found.append("name=userns")
     return found
 
 

@@ -23,6 +23,7 @@ from wherry.plugins import Driver
 from wherry.spec.command import Seccomp
 from wherry.spec.extension import Caller, Request
 from wherry.timers import Timers
+from wherry.userns.spaces import UserNamespaces
 from wherry.volumes import Volumes
 
 
@@ -54,6 +55,8 @@ class House:
     workers: ThreadPoolExecutor
     background: ThreadPoolExecutor
     """For what nobody waits for: deleting, unmounting."""
+    userns: UserNamespaces | None = None
+    """With `userns-remap`: where containers' user namespaces come from."""
     extensions: tuple[Driver, ...] = ()
     seccomp: Seccomp = field(default_factory=Seccomp)
     """The filter of containers that name none."""

@@ -42,6 +42,8 @@ from wherry.plugins import Driver, Kind, Resolved, examine, load
 from wherry.services import EngineServices
 from wherry.state import atomic
 from wherry.timers import Timers
+from wherry.userns import ranges as id_ranges
+from wherry.userns.spaces import UserNamespaces
 from wherry.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -161,6 +163,7 @@ def _open(settings: Settings, lock: int, closers: list[Callable[[], object]]) ->
         log=services.log,
     )
     closers.append(networks.close)
+    userns = _user_namespaces(settings, services, closers)
     houses: list[House] = []
 
     def on_event(container_id: str, event: Mapping[str, Any]) -> None:
@@ -200,6 +203,7 @@ def _open(settings: Settings, lock: int, closers: list[Callable[[], object]]) ->
         timers=timers,
         workers=workers,
         background=background,
+        userns=userns,
         extensions=drivers.extensions,
         seccomp=seccomp,
     )
@@ -228,11 +232,28 @@ def close_house(opened: Opened) -> None:
     if alone:
         house.networks.dismantle()
     house.networks.close()
+    if house.userns is not None:
+        house.userns.close()
     if alone:
         _clear_exec_root(house.exec_root)
         cgroups.remove_empty(house.cgroup_parent)
         cgroups.remove_empty(posixpath.dirname(house.cgroup_parent))
     os.close(opened.lock)
+
+
+def _user_namespaces(
+    settings: Settings, services: EngineServices, closers: list[Callable[[], object]]
+) -> UserNamespaces | None:
+    if not settings.userns_remap:
+        return None
+    maps = id_ranges.maps(settings.userns_remap)
+    if maps is None:
+        log.warning("User namespaces: root cannot be remapped with itself; user namespaces are OFF")
+        return None
+    made = UserNamespaces(maps, services.log)
+    closers.append(made.close)
+    made.start(settings.data_root)
+    return made
 
 
 def _support(cgroup_parent: str) -> Support:

@@ -106,7 +106,8 @@ WRONG = {
     "no prefix": ('bip = "10.0.0.1"', "lacks its prefix length"),
     "limit": ('default-ulimits = ["nofiles=3"]', 'did you mean "nofile"?'),
     "soft over hard": ('default-ulimits = ["nofile=3:2"]', "less than or equal to hard"),
-    "protection that there is not": ('userns-remap = "default"', "protect less than you asked for"),
+    "protection that there is not": ("selinux-enabled = true", "protect less than you asked for"),
+    "an ipc mode": ('default-ipc-mode = "host"', "not one of private, shareable"),
 }
 
 

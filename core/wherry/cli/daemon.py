@@ -80,6 +80,13 @@ def daemon(
     seccomp_profile: Annotated[
         Text, _flag("--seccomp-profile", "A file, or unconfined, for containers that name none [builtin]")
     ] = None,
+    userns_remap: Annotated[
+        Text, _flag("--userns-remap", "Whose ids containers get: default, or user[:group]")
+    ] = None,
+    default_ipc_mode: Annotated[Text, _flag("--default-ipc-mode", "private, shareable [private]")] = None,
+    default_cgroupns_mode: Annotated[
+        Text, _flag("--default-cgroupns-mode", "private, host [private]")
+    ] = None,
     default_shm_size: Annotated[Text, _flag("--default-shm-size", "[64m]")] = None,
     label: Annotated[list[str] | None, _flag("--label", "name=value, shown by `wherry info`")] = None,
     cgroup_parent: Annotated[Text, _flag("--cgroup-parent", "Where containers' cgroups are made")] = None,

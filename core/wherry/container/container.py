@@ -22,6 +22,7 @@ from wherry.container.state import RUNNING, Move, moved
 from wherry.keeper.client import Keeper
 from wherry.logs.stream import LogStream
 from wherry.network.networks import Connection
+from wherry.spec.command import IdMaps
 from wherry.spec.container import ContainerView, EndpointView, HostConfig, PortBinding
 from wherry.spec.frontend import Attachment, ExitStatus
 
@@ -36,6 +37,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     state: dict[str, Any] = {}
     connection: Connection | None = None
     cgroup: str = ""
+    id_maps: IdMaps | None = None
+    """Of its user namespace, if it has one."""
     released: bool = False
 
 

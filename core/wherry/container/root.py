@@ -10,7 +10,9 @@ import os
 import threading
 from collections.abc import Callable
 
+from wherry.errors import Conflict
 from wherry.linux import detached
+from wherry.spec.command import IdMaps
 
 
 class Root:
@@ -21,13 +23,14 @@ class Root:
         self._seed: int | None = None
         self._users = 0
         self._running = False
+        self._maps: IdMaps | None = None
 
-    def begin_run(self, mount: Callable[[], int]) -> tuple[int, int]:
+    def begin_run(self, mount: Callable[[], int], maps: IdMaps | None = None) -> tuple[int, int]:
         """(the run's own mount, the seed): descriptors, the caller's to close. `end_run` gives the root back.
 
-        `mount` is called for the seed if there is none: a detached mount.
+        `mount` is called for the seed if there is none: a detached mount, with the owners shown as `maps` has it.
         """
-        copy = self.borrow(mount)
+        copy = self.borrow(mount, maps)
         with self._lock:
             self._running = True
             assert self._seed is not None
@@ -40,10 +43,17 @@ class Root:
         if ended:
             self.give_back()
 
-    def borrow(self, mount: Callable[[], int]) -> int:
-        """A detached mount of the root, the caller's to attach or close; then `give_back`."""
+    def borrow(self, mount: Callable[[], int], maps: IdMaps | None = None) -> int:
+        """A detached mount of the root, the caller's to attach or close; then `give_back`.
+
+        Conflict: somebody still has it, shown with other owners.
+        """
         with self._lock:
             fresh = self._seed is None
+            if not fresh and maps != self._maps:
+                raise Conflict(
+                    "files of the container are being copied for another user namespace; try again"
+                )
             seed = mount() if self._seed is None else self._seed
             try:
                 copy, self._seed = detached.copied(seed)
@@ -52,6 +62,7 @@ class Root:
                     os.close(seed)
                 raise
             self._users += 1
+            self._maps = maps
             return copy
 
     def give_back(self) -> None:

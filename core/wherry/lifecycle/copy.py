@@ -20,7 +20,7 @@ from wherry.container.container import Container
 from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from wherry.house import House
 from wherry.images.streams import opened
-from wherry.lifecycle import outlook
+from wherry.lifecycle import idmaps, outlook
 from wherry.linux import accounts, paths, tree
 from wherry.linux.archive import Live, unpack
 from wherry.linux.packing import Packing
@@ -73,7 +73,7 @@ def archive(
         house.tell(container, "archive-path")
         if begin is not None:
             begin(described)
-        packing = Packing(out)
+        packing = Packing(out, idmaps.maps_of(house, container))
         top = "" if place.name == "/" else place.name
         packing.add(top, found)
         if found.is_directory:
@@ -112,14 +112,17 @@ def extract(
             raise InvalidRequest("extraction point is not a directory") from None
         try:
             _writable(root, place, directory)
+            maps = idmaps.maps_of(house, container)
             live = Live(
                 root=root,
                 place=paths.followed(root, place.path),
                 keep_kinds=keep_kinds,
                 owner=_owner(container, root) if own else None,
+                owners=maps,
             )
             stream, _ = opened(source)
-            unpack(stream, directory, live=live)
+            with idmaps.making(maps):
+                unpack(stream, directory, live=live)
         finally:
             os.close(directory)
     house.tell(container, "extract-to-dir")

@@ -27,8 +27,10 @@ from wherry.lifecycle import (
     command,
     defaults,
     device_nodes,
+    namespaces,
     naming,
     networking,
+    peers,
     reach,
     security,
     sysctls,
@@ -69,7 +71,7 @@ def create(house: House, request: CreateRequest, *, promised: Future[None] | Non
     _fits(request.platform, image)
     container_id = secrets.token_hex(32)
     config = merged(request.config, image.config if image else None)
-    host, warnings = with_defaults(house, request.host_config)
+    host, warnings = with_defaults(house, peers.by_id(house, request.host_config))
     config = _named(config, host, container_id)
     warnings += check(house, config, host)
     networks = networking.named(house, host, request.networks)
@@ -198,8 +200,9 @@ def with_defaults(house: House, host: HostConfig) -> tuple[HostConfig, list[str]
         msgspec.structs.replace(
             host,
             network_mode="bridge" if host.network_mode in ("", "default") else host.network_mode,
-            ipc_mode=host.ipc_mode or "private",
-            cgroupns_mode=host.cgroupns_mode or ("host" if host.privileged else "private"),
+            ipc_mode=host.ipc_mode or settings.default_ipc_mode,
+            cgroupns_mode=host.cgroupns_mode
+            or ("host" if host.privileged else settings.default_cgroupns_mode),
             shm_size=host.shm_size or settings.default_shm_size,
             oom_kill_disable=oom_kill_disable,
             log_config=LogConfig(type=log_type, config=log_options),
@@ -263,7 +266,7 @@ def check(house: House, config: Config, host: HostConfig) -> list[str]:
         raise InvalidRequest("can't create 'AutoRemove' container with restart policy")
     if config.stop_signal:
         signal_number(config.stop_signal)
-    _check_modes(house, host)
+    namespaces.check(house, host)
     house.driver("exec", host.runtime or house.settings.exec_driver)
     check_log_options(house.driver("log", host.log_config.type), host.log_config.config or {})
     return warnings
@@ -302,22 +305,6 @@ def check_texts(env: Iterable[str], *texts: str) -> None:
     for text in texts:
         if "\0" in text:
             raise InvalidRequest(f"{text!r} holds a NUL, which no argument, name or path may")
-
-
-def _check_modes(house: House, host: HostConfig) -> None:
-    for value, words, what in (
-        (host.ipc_mode, ("private", "host", "shareable", "none"), "IPC mode"),
-        (host.pid_mode, ("", "host"), "PID mode"),
-        (host.uts_mode, ("", "host"), "UTS mode"),
-        (host.cgroupns_mode, ("private", "host"), "cgroup namespace mode"),
-        (host.userns_mode, ("", "host"), "user namespace mode"),
-    ):
-        if value not in words and not (what in ("IPC mode", "PID mode") and value.startswith("container:")):
-            raise InvalidRequest(f"invalid {what}: {value}")
-    if host.network_mode.startswith("container:") and (host.port_bindings or host.publish_all_ports):
-        raise InvalidRequest("conflicting options: port publishing and the container type network mode")
-    if not host.network_mode.startswith("container:"):
-        house.networks.get(host.network_mode)
 
 
 def signal_number(text: str) -> int:

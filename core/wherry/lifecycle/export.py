@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from wherry.house import House
-from wherry.lifecycle import leases
+from wherry.lifecycle import idmaps, leases
 from wherry.linux import tree
 from wherry.linux.packing import Packing
 
@@ -15,7 +15,7 @@ def export(house: House, name: str, archive: BinaryIO) -> None:
     container = house.containers.get(name)
     house.admit("container.export", container.id)
     with leases.lent(house, container) as root:
-        packing = Packing(archive)
+        packing = Packing(archive, idmaps.maps_of(house, container))
         for found in tree.walk(root):
             packing.add(found.path, found)
         packing.finish()

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from wherry.container.container import Container, Run
 from wherry.errors import Conflict, Unavailable
 from wherry.house import House
-from wherry.lifecycle import rootfs
+from wherry.lifecycle import idmaps, rootfs
 from wherry.lifecycle.start import KEEPER_LEAVES
 from wherry.linux import detached, namespaces, processes
+from wherry.spec.command import IdMaps
 
 
 @contextlib.contextmanager
@@ -24,7 +25,8 @@ def lent(house: House, container: Container) -> Iterator[int]:
     with container.operation("copy"):
         if container.view.status in ("removing", "dead"):
             raise Conflict(f"container {container.name} is being removed")
-        descriptor = container.root.borrow(lambda: _seed(house, container))
+        maps = idmaps.maps_of(house, container)
+        descriptor = container.root.borrow(lambda: _seed(house, container, maps), maps)
     try:
         yield descriptor
     finally:
@@ -32,12 +34,13 @@ def lent(house: House, container: Container) -> Iterator[int]:
         container.root.give_back()
 
 
-def _seed(house: House, container: Container) -> int:
+def _seed(house: House, container: Container, maps: IdMaps | None) -> int:
     if container.running and container.keeper is not None:
         return _kept(container)
     if not container.keeper_gone.wait(KEEPER_LEAVES):
         raise Unavailable(f"the keeper of the last run of {container.name} has not ended; try again")
-    return rootfs.attach(house, container.id)
+    userns = -1 if house.userns is None or maps is None else house.userns.sample
+    return rootfs.attach(house, container.id, maps=maps, userns=userns)
 
 
 def _kept(container: Container) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from wherry.volumes import requests, tmpfs
 from wherry.volumes.plan import depth
 
 
-def mount_of(house: House, point: MountPoint, descriptors: Descriptors) -> Mount:
+def mount_of(house: House, point: MountPoint, descriptors: Descriptors, userns: int | None = None) -> Mount:
     """What the exec driver is to mount. A bind's source is made where it is missing and the request has it so.
 
+    `userns`: the container's user namespace (a descriptor). A volume's files belong in there to whom they belong on the
+    disk; what is bound is the host's, and so are its owners, unless the bind says `idmap`.
     InvalidRequest, StartFailed: there is no such source, or it cannot be mounted in the way that was asked for.
     """
     request = point.request or MountRequest(type=point.type)
@@ -31,6 +34,8 @@ def mount_of(house: House, point: MountPoint, descriptors: Descriptors) -> Mount
     try:
         propagation = _propagation(point, options, source)
         descriptor = mounts.clone_tree(source, recursive=not options.non_recursive)
+        if userns is not None and (point.type == "volume" or "idmap" in point.mode.split(",")):
+            _map(point, descriptor, userns)
         is_directory = stat.S_ISDIR(os.fstat(source).st_mode)
     except OSError as error:
         raise StartFailed(f"cannot mount {point.source} on {point.destination}: {error.strerror}") from error
@@ -91,6 +96,19 @@ def _open(house: House, point: MountPoint, request: MountRequest) -> int:
         return os.open(source, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         raise StartFailed(f"error while creating mount source path '{source}': {error.strerror}") from error
+
+
+def _map(point: MountPoint, descriptor: int, userns: int) -> None:
+    try:
+        mounts.idmap(descriptor, userns)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno != errno.EINVAL:
+            raise
+        raise StartFailed(
+            f"cannot mount {point.source} on {point.destination}: its file system cannot show files with other owners, "
+            "which a user namespace needs"
+        ) from error
 
 
 def _propagation(point: MountPoint, options: BindOptions, source: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from wherry.container.container import Container
 from wherry.errors import InvalidRequest, NotFound
 from wherry.house import House
+from wherry.lifecycle.idmaps import Remapped
 from wherry.lifecycle.ports import wished
 from wherry.network.connection import Connection, ConnectRequest
 from wherry.network.endpoints import has_names
@@ -15,7 +16,12 @@ from wherry.spec.container import EndpointRequest, HostConfig
 from wherry.spec.network import Network
 
 
-def request(house: House, container: Container, owner: Connection | None = None) -> ConnectRequest:
+def request(
+    house: House,
+    container: Container,
+    owner: Connection | None = None,
+    remapped: Remapped | None = None,
+) -> ConnectRequest:
     """How a container wants to be connected, from its record. `owner`: the connection that it shares."""
     config, host = container.record.config, container.host_config
     return ConnectRequest(
@@ -26,6 +32,8 @@ def request(house: House, container: Container, owner: Connection | None = None)
         endpoints=container.record.networks,
         mac=config.mac_address or "",
         ports=wished(config, host),
+        namespace=remapped.net if remapped is not None else None,
+        id_maps=remapped.maps if remapped is not None else None,
         owner=owner,
     )
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from wherry.container.container import Container
 from wherry.errors import Conflict, InvalidRequest, NotFound
 from wherry.house import House
-from wherry.lifecycle import leases, naming
+from wherry.lifecycle import idmaps, leases, naming
 from wherry.lifecycle.descriptors import Descriptors
 from wherry.lifecycle.mounting import in_order, mount_of, tmpfs_mounts
-from wherry.linux import detached, mounts
+from wherry.linux import detached, mapped, mounts
 from wherry.linux.detached import Part
 from wherry.spec.command import Mount
 
@@ -30,8 +29,12 @@ def seen(house: House, container: Container) -> Iterator[int]:
     Busy, Conflict: the container is between two states. InvalidRequest, StartFailed: a volume cannot be mounted.
     """
     with leases.lent(house, container) as root:
-        with Descriptors() as descriptors:
-            parts = _parts(house, container, descriptors)
+        with (
+            Descriptors() as descriptors,
+            idmaps.userns_of(house, container) as userns,
+            idmaps.making(idmaps.maps_of(house, container)),
+        ):
+            parts = _parts(house, container, descriptors, userns)
             try:
                 tree = detached.assembled(root, parts, read_only=container.host_config.readonly_rootfs)
             except OSError as error:
@@ -45,13 +48,14 @@ def seen(house: House, container: Container) -> Iterator[int]:
             os.close(tree)
 
 
-def _parts(house: House, container: Container, descriptors: Descriptors) -> list[Part]:
+def _parts(house: House, container: Container, descriptors: Descriptors, userns: int | None) -> list[Part]:
     asked: list[Mount] = []
     for point in container.record.mounts:
-        asked.append(mount_of(house, point, descriptors))
+        asked.append(mount_of(house, point, descriptors, userns))
     asked += tmpfs_mounts(container.host_config)
     taken = {mount.target for mount in asked}
-    asked += [file for file in _files(house, container, descriptors) if file.target not in taken]
+    files = _files(house, container, descriptors, userns)
+    asked += [file for file in files if file.target not in taken]
     in_memory = _in_memory(container, [m.target for m in asked if m.kind == "tmpfs"], descriptors)
     parts = []
     for mount in in_order((), asked):
@@ -70,7 +74,9 @@ def _parts(house: House, container: Container, descriptors: Descriptors) -> list
     return parts
 
 
-def _files(house: House, container: Container, descriptors: Descriptors) -> Iterator[Mount]:
+def _files(
+    house: House, container: Container, descriptors: Descriptors, userns: int | None
+) -> Iterator[Mount]:
     """/etc/hosts and its two siblings, as they are or were last: there are none before the first start."""
     try:
         files = naming.files(house, container)
@@ -78,18 +84,15 @@ def _files(house: House, container: Container, descriptors: Descriptors) -> Iter
         return
     for target, path in files.items():
         with contextlib.suppress(FileNotFoundError):
-            yield _file(target, path, descriptors, read_only=container.host_config.readonly_rootfs)
-
-
-def _file(target: str, path: Path, descriptors: Descriptors, *, read_only: bool) -> Mount:
-    return Mount(
-        kind="bind",
-        target=target,
-        source=str(path),
-        descriptor=descriptors.add(mounts.clone_tree(path)),
-        read_only=read_only,
-        is_directory=False,
-    )
+            descriptor = mounts.clone_tree(path) if userns is None else mapped.bind(path, userns)
+            yield Mount(
+                kind="bind",
+                target=target,
+                source=str(path),
+                descriptor=descriptors.add(descriptor),
+                read_only=container.host_config.readonly_rootfs,
+                is_directory=False,
+            )
 
 
 def _in_memory(container: Container, targets: list[str], descriptors: Descriptors) -> dict[str, int]:

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -25,19 +26,32 @@ from wherry.house import House
 from wherry.keeper.client import attached
 from wherry.keeper.protocol import Setup
 from wherry.lifecycle import command as commands
-from wherry.lifecycle import defaults, device_nodes, naming, networking, publishing, rootfs, security, sysctls
+from wherry.lifecycle import (
+    defaults,
+    device_nodes,
+    idmaps,
+    namespaces,
+    naming,
+    networking,
+    peers,
+    publishing,
+    rootfs,
+    security,
+    sysctls,
+)
 from wherry.lifecycle.descriptors import Descriptors
+from wherry.lifecycle.idmaps import Remapped
 from wherry.lifecycle.leftovers import clean_up
 from wherry.lifecycle.limits import honoured
 from wherry.lifecycle.mounting import in_order, mount_of, tmpfs_mounts
 from wherry.lifecycle.remove import purge
 from wherry.lifecycle.usual import usual_of
 from wherry.lifecycle.waiting import settle
-from wherry.linux import mounts, paths, processes
+from wherry.linux import mapped, mounts, paths
 from wherry.logs.cache import copy_context, driver_context
 from wherry.logs.options import delivery
 from wherry.network.connection import Connection
-from wherry.spec.command import Command, Mount, Namespace, Namespaces
+from wherry.spec.command import Command, Mount
 from wherry.spec.log import LogContext
 from wherry.state import atomic
 from wherry.undo import Undo
@@ -57,6 +71,10 @@ class Start:
     descriptors: Descriptors
     ports: Descriptors
     """What holds the published ports, in the order of `connection.held`."""
+    closing: ExitStack
+    """What only the steps need."""
+    remapped: Remapped | None = None
+    """Its user namespace, where it has one."""
     root: int = -1
     """The run's own mount of the root file system."""
     rootfs: int = 0
@@ -98,8 +116,15 @@ def attempt(house: House, container: Container, cancelled: Callable[[], bool]) -
     container.exit_seen = None
     container.oom_told = False
     try:
-        with Undo() as undo, Descriptors() as descriptors, Descriptors() as ports:
-            begun = Start(house=house, container=container, descriptors=descriptors, ports=ports)
+        with (
+            Undo() as undo,
+            Descriptors() as descriptors,
+            Descriptors() as ports,
+            ExitStack() as closing,
+        ):
+            begun = Start(
+                house=house, container=container, descriptors=descriptors, ports=ports, closing=closing
+            )
             for step in STEPS:
                 container.operation.step = step.__name__
                 if cancelled():
@@ -148,6 +173,13 @@ def _hang_up(container: Container) -> None:
 # The steps, in their order.
 
 
+def owners(begun: Start, undo: Undo) -> None:
+    """Whose ids it has: its user namespace."""
+    begun.remapped = idmaps.choose(begun.house, begun.container)
+    if begun.remapped is not None:
+        begun.closing.callback(begun.remapped.close)
+
+
 def dns(begun: Start, undo: Undo) -> None:
     """resolv.conf: reference `setupContainerDns`."""
     naming.write_resolv_conf(begun.house, begun.container)
@@ -155,9 +187,12 @@ def dns(begun: Start, undo: Undo) -> None:
 
 def root(begun: Start, undo: Undo) -> None:
     """The root file system, mounted once, as a descriptor: reference `Mount`."""
-    container = begun.container
+    container, remapped = begun.container, begun.remapped
     undo.add(container.root.end_run)
-    begun.root, seed = container.root.begin_run(lambda: rootfs.attach(begun.house, container.id))
+    maps, userns = (None, -1) if remapped is None else (remapped.maps, remapped.user)
+    begun.root, seed = container.root.begin_run(
+        lambda: rootfs.attach(begun.house, container.id, maps=maps, userns=userns), maps
+    )
     begun.rootfs, begun.seed = begun.descriptors.add(begun.root), begun.descriptors.add(seed)
 
 
@@ -167,7 +202,7 @@ def network(begun: Start, undo: Undo) -> None:
     config, mode = container.record.config, container.host_config.network_mode
     owner = None
     if mode.startswith("container:") and not config.network_disabled:
-        peer = house.containers.get(mode.partition(":")[2])
+        peer = house.containers.get(peers.of_mode(mode))
         if not peer.running or peer.run is None or peer.run.connection is None:
             raise Conflict(f"cannot join network of a non running container: {peer.id}")
         owner = peer.run.connection
@@ -176,7 +211,7 @@ def network(begun: Start, undo: Undo) -> None:
                 config, hostname=peer.record.config.hostname, domainname=peer.record.config.domainname
             )
         )
-    connection = house.networks.connect(networking.request(house, container, owner))
+    connection = house.networks.connect(networking.request(house, container, owner, begun.remapped))
     undo.add(house.networks.release, connection)
     undo.add(networking.tell_all, house, "disconnect", connection)
     networking.tell_all(house, "connect", connection)
@@ -210,7 +245,10 @@ def settings(begun: Start, undo: Undo) -> None:
 def volumes(begun: Start, undo: Undo) -> None:
     """Sources of binds and volumes as descriptors, in the host's namespace: reference `prepareVolumes`."""
     container = begun.container
-    begun.mounts += [mount_of(begun.house, point, begun.descriptors) for point in container.record.mounts]
+    userns = None if begun.remapped is None else begun.remapped.user
+    begun.mounts += [
+        mount_of(begun.house, point, begun.descriptors, userns) for point in container.record.mounts
+    ]
     begun.mounts += tmpfs_mounts(container.host_config)
 
 
@@ -224,7 +262,8 @@ def working_directory(begun: Start, undo: Undo) -> None:
     wanted = begun.container.record.config.working_dir
     if wanted and wanted != "/":
         try:
-            paths.make_directories_in_root(begun.root, wanted, 0o755)
+            with idmaps.making(begun.remapped.maps if begun.remapped is not None else None):
+                paths.make_directories_in_root(begun.root, wanted, 0o755)
         except (NotADirectoryError, FileExistsError):
             raise StartFailed(f"Cannot mkdir: {wanted} is not a directory") from None
         except OSError as error:
@@ -256,7 +295,7 @@ def command(begun: Start, undo: Undo) -> None:
         hostname="" if host.uts_mode == "host" else config.hostname,
         domainname=config.domainname,
         init=bool(host.init),
-        namespaces=_namespaces(begun),
+        namespaces=namespaces.chosen(house, container, begun.connection, begun.remapped, begun.descriptors),
         devices=devices,
         device_rules=rules,
         masked_paths=tuple(host.masked_paths or ()),
@@ -275,50 +314,6 @@ def command(begun: Start, undo: Undo) -> None:
             extension.call("check", command=begun.command)
 
 
-def _namespaces(begun: Start) -> Namespaces:
-    host = begun.container.host_config
-    connection = begun.connection
-    if connection is None or connection.sandbox is None:
-        net = Namespace(kind="host")
-    else:
-        net = _joined(begun, connection.sandbox.path)
-    return Namespaces(
-        net=net,
-        ipc=_peer_namespace(begun, host.ipc_mode, "ipc"),
-        pid=_peer_namespace(begun, host.pid_mode, "pid"),
-        uts=Namespace(kind="host") if host.uts_mode == "host" else Namespace(),
-        cgroup=Namespace(kind="host") if host.cgroupns_mode == "host" else Namespace(),
-    )
-
-
-def _peer_namespace(begun: Start, mode: str, kind: str) -> Namespace:
-    if mode == "host":
-        return Namespace(kind="host")
-    if not mode.startswith("container:"):
-        return Namespace()
-    peer = begun.house.containers.get(mode.partition(":")[2])
-    if not peer.running or peer.run is None:
-        raise Conflict(f"cannot join {kind.upper()} of a non running container: {peer.id}")
-    if kind == "ipc" and peer.host_config.ipc_mode not in ("shareable", "private", "host"):
-        raise Conflict(
-            f"cannot join IPC of a container whose IPC mode is {peer.host_config.ipc_mode}: {peer.id}"
-        )
-    try:
-        joined = _joined(begun, f"/proc/{peer.run.pid}/ns/{kind}")
-        if processes.start_time(peer.run.pid) == peer.run.start_time:
-            return joined
-    except OSError:
-        pass
-    # It has just ended, and its number may be another process's: one of the host's.
-    raise Conflict(f"cannot join {kind.upper()} of a non running container: {peer.id}")
-
-
-def _joined(begun: Start, path: str) -> Namespace:
-    return Namespace(
-        kind="joined", descriptor=begun.descriptors.add(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    )
-
-
 def setup_mounts(begun: Start, undo: Undo) -> None:
     """All mounts in their order: those of every container, the three files, then the user's. Reference `setupMounts`."""
     assert begun.command is not None
@@ -335,7 +330,9 @@ def setup_mounts(begun: Start, undo: Undo) -> None:
             kind="bind",
             target=target,
             source=str(path),
-            descriptor=begun.descriptors.add(mounts.clone_tree(path)),
+            descriptor=begun.descriptors.add(
+                mounts.clone_tree(path) if begun.remapped is None else mapped.bind(path, begun.remapped.user)
+            ),
             propagation="rprivate",
             read_only=host.readonly_rootfs,
             is_directory=False,
@@ -398,6 +395,7 @@ def run(begun: Start, undo: Undo) -> None:
         state=dict(running.state),
         connection=begun.connection,
         cgroup=begun.command.cgroup,
+        id_maps=begun.command.namespaces.id_maps,
     )
     undo.add(house.run_file(container).unlink, missing_ok=True)
     write_run(house, container, begun.run)
@@ -448,6 +446,7 @@ def _abandon(container: Container) -> None:
 
 
 STEPS: tuple[Callable[[Start, Undo], None], ...] = (
+    owners,
     dns,
     root,
     network,

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Protocol
 
 from wherry.linux import tree
+from wherry.linux.owners import Owners, attributes_outside, outside
 from wherry.linux.parents import DIRECTORY, Parents
 from wherry.linux.tar import BadArchive, Entry, shown
 from wherry.linux.tar_reading import read
@@ -75,6 +76,8 @@ class Live:
     """A directory and what is none do not replace each other: BadArchive."""
     owner: tuple[int, int] | None = None
     """(user, group) that everything is to belong to, -1 for whoever it is made by; None: as the archive says."""
+    owners: Owners | None = None
+    """Where the directory shows other owners than it has: the archive, and `owner`, say who they are inside."""
 
 
 def unpack(
@@ -99,6 +102,8 @@ def unpack(
             entry.name = rename(entry.name)
             if entry.hard_link:
                 entry.link = rename(entry.link)
+            if live is not None and live.owners is not None:
+                _take_outside(entry, live, live.owners)
             try:
                 unpacking.entry(entry, reader.content)
             except OSError as error:
@@ -109,6 +114,16 @@ def unpack(
         return unpacking.size
     finally:
         unpacking.close()
+
+
+def _take_outside(entry: Entry, live: Live, owners: Owners) -> None:
+    uid, gid = live.owner if live.owner is not None else (entry.uid, entry.gid)
+    try:
+        found = outside(owners, max(uid, 0), max(gid, 0))
+        entry.attributes = attributes_outside(owners, entry.attributes)
+    except LookupError as error:
+        raise BadArchive(f"{shown(entry.name)}: {error}") from error
+    entry.uid, entry.gid = (found[0] if uid >= 0 else -1), (found[1] if gid >= 0 else -1)
 
 
 class _Content(Protocol):
@@ -348,7 +363,7 @@ class _Unpacking:
             os.ftruncate(descriptor, entry.size)
 
     def _owner(self, entry: Entry) -> tuple[int, int]:
-        if self._live is not None and self._live.owner is not None:
+        if self._live is not None and self._live.owner is not None and self._live.owners is None:
             return self._live.owner
         return entry.uid, entry.gid
 

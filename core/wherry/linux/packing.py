@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from wherry.linux import tree, xattrs
 from wherry.linux.archive import WHITEOUT, kept_attribute
+from wherry.linux.owners import Owners, attributes_inside, inside
 from wherry.linux.paths import RESOLVE_BENEATH, open_regular
 from wherry.linux.tar import CHUNK, Entry, Writer
 
@@ -18,8 +19,10 @@ class Packing:
 
     writer: Writer
 
-    def __init__(self, archive: BinaryIO) -> None:
+    def __init__(self, archive: BinaryIO, owners: Owners | None = None) -> None:
+        """`owners`: where the trees show other owners than they have, for what is written as it is inside."""
         self.writer = Writer(archive)
+        self._owners = owners
         self._links: dict[tuple[int, int], str] = {}
 
     def add(self, path: str, found: tree.Found) -> None:
@@ -37,6 +40,8 @@ class Packing:
             gid=found.stat.st_gid,
             mtime_ns=found.stat.st_mtime_ns,
         )
+        if self._owners is not None:
+            entry.uid, entry.gid = inside(self._owners, entry.uid, entry.gid)
         if found.stat.st_nlink > 1 and kind != stat.S_IFDIR:
             inode = (found.stat.st_dev, found.stat.st_ino)
             first = self._links.setdefault(inode, path)
@@ -52,7 +57,7 @@ class Packing:
         try:
             if kind == stat.S_IFLNK:
                 entry.link = os.readlink(found.name, dir_fd=found.parent)
-            entry.attributes = _kept(xattrs.read(found.parent, found.name))
+            entry.attributes = self._kept(xattrs.read(found.parent, found.name))
         except FileNotFoundError:
             return
         except OSError as error:
@@ -83,7 +88,7 @@ class Packing:
             if not os.path.samestat(now, found.stat):
                 return  # replaced since it was found: whoever does that gets one of the two, and neither is wrong
             entry.size = now.st_size
-            entry.attributes = _kept(xattrs.read_open(descriptor))
+            entry.attributes = self._kept(xattrs.read_open(descriptor))
             self.writer.add(entry)
             left = entry.size
             while left:
@@ -96,6 +101,6 @@ class Packing:
         finally:
             os.close(descriptor)
 
-
-def _kept(attributes: dict[str, bytes]) -> dict[str, bytes]:
-    return {key: value for key, value in attributes.items() if kept_attribute(key)}
+    def _kept(self, attributes: dict[str, bytes]) -> dict[str, bytes]:
+        kept = {key: value for key, value in attributes.items() if kept_attribute(key)}
+        return kept if self._owners is None else attributes_inside(self._owners, kept)

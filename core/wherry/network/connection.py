@@ -10,6 +10,7 @@ from wherry.network.firewall.model import Version
 from wherry.network.gateways import address, ranked
 from wherry.network.pools import Pool
 from wherry.network.ports import PortWish
+from wherry.spec.command import IdMaps
 from wherry.spec.container import EndpointRequest
 from wherry.spec.network import Endpoint, Network, PortBinding, Sandbox, SandboxPlan
 
@@ -60,6 +61,10 @@ class ConnectRequest:
     mac: str = ""
     """Of the first network, if nothing is said there."""
     ports: tuple[PortWish, ...] = ()
+    namespace: int | None = None
+    """A bare network namespace (a descriptor) to make the sandbox of; None: a new one of the host's."""
+    id_maps: IdMaps | None = None
+    """Of the user namespace that `namespace` belongs to."""
     owner: Connection | None = None
     """For `container:X`: the connection of X, which the engine looked up."""
 
@@ -76,6 +81,8 @@ class Connection:
     endpoints: tuple[tuple[Network, Endpoint], ...] = ()
     """In the order of the container's record, which is that of its interfaces' numbers."""
     ports: tuple[PortBinding, ...] = ()
+    id_maps: IdMaps | None = None
+    """Of the user namespace that the sandbox belongs to."""
     shares: Connection | None = None
     """For a shared sandbox: the connection it belongs to."""
 

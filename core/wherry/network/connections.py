@@ -25,6 +25,7 @@ from wherry.network.publishing import Publishing
 from wherry.network.sandboxes import Sandboxes
 from wherry.network.wiring import Wiring
 from wherry.plugins import Driver
+from wherry.spec.command import IdMaps
 from wherry.spec.container import EndpointRequest
 from wherry.spec.network import Endpoint, Network, PortBinding, Sandbox, SandboxPlan
 from wherry.spec.services import Log
@@ -112,6 +113,12 @@ class Connections:
             held = self._held.get(container_id)
             return set(held.sharers) if held is not None else set()
 
+    def lingering(self, container_id: str) -> Connection | None:
+        """The connection of a container that does not run any more, if others still share its sandbox."""
+        with self._lock:
+            held = self._held.get(container_id)
+            return held.connection if held is not None and held.lingers else None
+
     def connect(self, request: ConnectRequest) -> Connection:
         """Connect a container that is about to start; on an error nothing is left behind.
 
@@ -163,7 +170,7 @@ class Connections:
 
     def _connect(self, request: ConnectRequest, plan: SandboxPlan, network: Network | None) -> Connection:
         wanted = self._wanted_endpoints(request, network)
-        lingering = self._take_up(request.container_id, [place for place, _ in wanted])
+        lingering = self._take_up(request.container_id, [place for place, _ in wanted], request.id_maps)
         if lingering is not None:
             return self._publish_again(request, lingering)
         with Undo() as undo:
@@ -176,7 +183,7 @@ class Connections:
                 endpoint = self._wiring.allocate(place, wish)
                 undo.add(self._wiring.forget, place, endpoint)
                 made.append((place, endpoint))
-            sandbox = self._sandboxes.make(request.container_id)
+            sandbox = self._sandboxes.make(request.container_id, request.namespace)
             undo.add(self._sandboxes.remove, sandbox)
             for place, endpoint in ranked(made):
                 if place.subnets:
@@ -189,6 +196,7 @@ class Connections:
                 sandbox=sandbox,
                 endpoints=tuple(made),
                 ports=bindings,
+                id_maps=request.id_maps,
             )
             self._publishing.publish(connection, undo)
             with self._lock:
@@ -249,7 +257,9 @@ class Connections:
             del self._held[connection.plan.owner]
             self._tear_down(held.connection)
 
-    def _take_up(self, container_id: str, networks: Sequence[Network]) -> Connection | None:
+    def _take_up(
+        self, container_id: str, networks: Sequence[Network], id_maps: IdMaps | None
+    ) -> Connection | None:
         """The lingering connection of a container that starts again, if it is in the same networks as before."""
         with self._lock:
             held = self._held.get(container_id)
@@ -257,6 +267,7 @@ class Connections:
                 return None
             old = held.connection
             same = [network.id for network, _ in old.endpoints] == [network.id for network in networks]
+            same = same and old.id_maps == id_maps
             if held.lingers and same and old.sandbox is not None and self._sandboxes.exists(old.sandbox):
                 return old
             if held.sharers:

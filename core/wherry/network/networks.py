@@ -210,6 +210,10 @@ class Networks:
         """Where the keeper is to take what comes for published ports that the firewall does not lead, or not all."""
         return self._publishing.targets(connection)
 
+    def lingering(self, container_id: str) -> Connection | None:
+        """The connection of a container that does not run any more, if others still share its sandbox."""
+        return self._connections.lingering(container_id)
+
     def sharers(self, container_id: str) -> set[str]:
         """Ids of the containers that are in this one's sandbox with it."""
         return self._connections.sharers(container_id)

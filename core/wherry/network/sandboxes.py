@@ -39,9 +39,12 @@ class Sandboxes:
             self._maker = threading.Thread(target=self._make, name="sandboxes", daemon=True)
             self._maker.start()
 
-    def make(self, container_id: str) -> Sandbox:
-        """A sandbox with `lo` up. What an earlier run left at its path is removed first."""
-        descriptor = self._take()
+    def make(self, container_id: str, namespace: int | None = None) -> Sandbox:
+        """A sandbox with `lo` up. What an earlier run left at its path is removed first.
+
+        `namespace`: a bare one (a descriptor, which stays the caller's) that belongs to a user namespace.
+        """
+        descriptor = self._take() if namespace is None else _furnished(namespace)
         path = self._directory / container_id
         try:
             try:
@@ -107,3 +110,8 @@ class Sandboxes:
             self._log.warning(f"network namespaces cannot be made ahead: {error}")
         finally:
             os.close(home)
+
+
+def _furnished(namespace: int) -> int:
+    with netns.inside(namespace):
+        return netns.furnish()

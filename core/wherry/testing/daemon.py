@@ -6,13 +6,15 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,25 +37,41 @@ def eventually(condition: Callable[[], Any], what: str = "the condition", timeou
         time.sleep(0.01)
 
 
+_LOOPBACK_UP = "ip link set lo up && echo up && exec sleep infinity"
+_ETC_COVERED = "mount -t overlay overlay -o lowerdir=/etc,upperdir=$0/upper,workdir=$0/work /etc"
+
+
 @dataclass
 class NetworkNamespace:
     """A network namespace with its loopback up, kept by a process that sleeps."""
 
     holder: subprocess.Popen[bytes]
+    etc: Path | None = None
+    """What programs inside see and write below /etc instead of the host's; then their mounts are their own, too."""
 
     @classmethod
-    def make(cls) -> NetworkNamespace:
-        holder = subprocess.Popen(
-            ["unshare", "-n", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"],
-            stdout=subprocess.PIPE,
-        )
+    def make(cls, etc: Mapping[str, str] | None = None) -> NetworkNamespace:
+        """With `etc`, programs inside see these files of /etc (name → text) over the host's."""
+        if etc is None:
+            argv, directory = ["unshare", "-n", "sh", "-c", _LOOPBACK_UP], None
+        else:
+            directory = Path(tempfile.mkdtemp(prefix="wherry-test-etc-", dir="/var/tmp"))
+            for name in ("upper", "work"):
+                (directory / name).mkdir()
+            for name, text in etc.items():
+                (directory / "upper" / name).write_text(text)
+            script = f"{_ETC_COVERED} && {_LOOPBACK_UP}"
+            argv = ["unshare", "-n", "-m", "--propagation", "slave", "sh", "-c", script, str(directory)]
+        holder = subprocess.Popen(argv, stdout=subprocess.PIPE)
         assert holder.stdout is not None and holder.stdout.readline() == b"up\n"
-        return cls(holder)
+        return cls(holder, directory)
 
     @property
     def prefix(self) -> list[str]:
         """What to put before a command to run it inside."""
-        return ["nsenter", f"--net=/proc/{self.holder.pid}/ns/net"]
+        kinds = ("net",) if self.etc is None else ("net", "mnt")
+        names = {"net": "net", "mnt": "mount"}
+        return ["nsenter", *(f"--{names[kind]}=/proc/{self.holder.pid}/ns/{kind}" for kind in kinds)]
 
     def run(self, *argv: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
         keywords = {"capture_output": True, "text": True, "timeout": 30, **keywords}
@@ -72,6 +90,8 @@ class NetworkNamespace:
     def close(self) -> None:
         self.holder.kill()
         self.holder.wait()
+        if self.etc is not None:
+            shutil.rmtree(self.etc, ignore_errors=True)
 
 
 @dataclass
@@ -225,7 +245,7 @@ def leftovers(daemon: Daemon) -> list[str]:
     """Kernel objects and processes of a daemon that still exist; empty when it has cleaned up."""
     found = [
         line.split()[4]
-        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        for line in Path(f"/proc/{daemon.net.holder.pid}/mountinfo").read_text().splitlines()
         if line.split()[4].startswith(str(daemon.root))
     ]
     engine_id = daemon.engine_id

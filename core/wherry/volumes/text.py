@@ -16,6 +16,7 @@ _KINDS_OF_WORDS: Final = (
     frozenset({"z", "Z"}),
     PROPAGATIONS,
     frozenset({"nocopy"}),
+    frozenset({"idmap"}),
     frozenset({"consistent", "cached", "delegated", "default"}),
 )
 """A mode has at most one word of each."""
@@ -61,7 +62,7 @@ def volumes_from(text: str) -> tuple[str, bool]:
         raise InvalidRequest("volumes-from specification cannot be an empty string")
     name, _, mode = text.partition(":")
     words = mode.split(",")
-    if not _is_mode(mode) or "nocopy" in words or PROPAGATIONS.intersection(words):
+    if not _is_mode(mode) or {"nocopy", "idmap", *PROPAGATIONS}.intersection(words):
         raise InvalidRequest(f"invalid mode: {mode}")
     return name, "ro" in words
 
