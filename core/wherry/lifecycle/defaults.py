@@ -40,8 +40,8 @@ DEVICE_RULES: Final = (
 )
 
 
-def mounts(*, privileged: bool, writable_cgroups: bool, shm_size: int, shared_ipc: bool) -> tuple[Mount, ...]:
-    """The file systems that every container has, as Docker mounts them."""
+def mounts(*, privileged: bool, writable_cgroups: bool, shm_size: int, own_shm: bool) -> tuple[Mount, ...]:
+    """The file systems that every container has, as Docker mounts them; /dev/shm where it is its own."""
     safe = ("nosuid", "noexec", "nodev")
     table = [
         Mount(kind="proc", target="/proc", flags=safe),
@@ -55,7 +55,7 @@ def mounts(*, privileged: bool, writable_cgroups: bool, shm_size: int, shared_ip
         Mount(kind="sysfs", target="/sys", flags=safe, read_only=not privileged),
         Mount(kind="mqueue", target="/dev/mqueue", flags=safe),
     ]
-    if not shared_ipc:
+    if own_shm:
         table.append(
             Mount(
                 kind="tmpfs", target="/dev/shm", flags=safe, data=f"mode=1777,size={shm_size}", source="shm"

@@ -10,7 +10,7 @@ import os
 from wherry.container.container import Container
 from wherry.errors import InvalidRequest
 from wherry.house import House
-from wherry.lifecycle import idmaps, peers
+from wherry.lifecycle import idmaps, peers, shared_memory
 from wherry.lifecycle.descriptors import Descriptors
 from wherry.lifecycle.idmaps import Remapped
 from wherry.network.connection import Connection
@@ -53,13 +53,20 @@ def chosen(
     user = HOST if remapped is None else _joined(os.dup(remapped.user), descriptors)
     return Namespaces(
         net=net,
-        ipc=_of_peer(house, host.ipc_mode, "ipc", descriptors),
+        ipc=_ipc(house, container, descriptors),
         pid=_of_peer(house, host.pid_mode, "pid", descriptors),
         uts=HOST if host.uts_mode == "host" else Namespace(),
         cgroup=HOST if host.cgroupns_mode == "host" else Namespace(),
         user=user,
         id_maps=remapped.maps if remapped is not None else None,
     )
+
+
+def _ipc(house: House, container: Container, descriptors: Descriptors) -> Namespace:
+    if container.host_config.ipc_mode == "host":
+        return HOST
+    found = shared_memory.donor(house, container)
+    return Namespace() if found is None else _joined(peers.open_namespace(*found, "ipc"), descriptors)
 
 
 def _of_peer(house: House, mode: str, kind: str, descriptors: Descriptors) -> Namespace:

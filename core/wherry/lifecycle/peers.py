@@ -26,7 +26,7 @@ def of_mode(mode: str) -> str:
 
 
 def by_id(house: House, host: HostConfig) -> HostConfig:
-    """The same with ids in place of names. NotFound, InvalidRequest: there is no name."""
+    """The same with ids in place of names. InvalidRequest: there is no name, or nobody of that name."""
     changes = {}
     for field in _MODES:
         mode = getattr(host, field)
@@ -35,7 +35,13 @@ def by_id(house: House, host: HostConfig) -> HostConfig:
                 raise InvalidRequest(
                     f"invalid {field.replace('_', ' ')}: invalid container format container:<name|id>"
                 )
-            changes[field] = f"container:{house.containers.get(of_mode(mode)).id}"
+            try:
+                changes[field] = f"container:{house.containers.get(of_mode(mode)).id}"
+            except NotFound as error:
+                # A 404 of create is how the docker program hears that there is no such image.
+                raise InvalidRequest(
+                    f"can't join the {field.removesuffix('_mode')} namespace: {error}"
+                ) from None
     return msgspec.structs.replace(host, **changes)
 
 
@@ -47,6 +53,18 @@ def all_of(house: House, host: HostConfig) -> Iterator[Container]:
                 yield house.containers.get(name)
             except NotFound:
                 continue
+
+
+def sharers(house: House, container: Container, field: str) -> Iterator[tuple[Container, Run]]:
+    """The running containers that joined this one by a field of their configuration, and their runs."""
+    for other in house.containers.all():
+        run = other.run
+        if (
+            getattr(other.host_config, field) == f"container:{container.id}"
+            and other.running
+            and run is not None
+        ):
+            yield other, run
 
 
 def running(house: House, mode: str, what: str) -> tuple[Container, Run]:

@@ -37,6 +37,7 @@ from wherry.lifecycle import (
     publishing,
     rootfs,
     security,
+    shared_memory,
     sysctls,
 )
 from wherry.lifecycle.descriptors import Descriptors
@@ -116,12 +117,7 @@ def attempt(house: House, container: Container, cancelled: Callable[[], bool]) -
     container.exit_seen = None
     container.oom_told = False
     try:
-        with (
-            Undo() as undo,
-            Descriptors() as descriptors,
-            Descriptors() as ports,
-            ExitStack() as closing,
-        ):
+        with Undo() as undo, Descriptors() as descriptors, Descriptors() as ports, ExitStack() as closing:
             begun = Start(
                 house=house, container=container, descriptors=descriptors, ports=ports, closing=closing
             )
@@ -296,6 +292,7 @@ def command(begun: Start, undo: Undo) -> None:
         domainname=config.domainname,
         init=bool(host.init),
         namespaces=namespaces.chosen(house, container, begun.connection, begun.remapped, begun.descriptors),
+        shm=_shm(begun),
         devices=devices,
         device_rules=rules,
         masked_paths=tuple(host.masked_paths or ()),
@@ -314,6 +311,14 @@ def command(begun: Start, undo: Undo) -> None:
             extension.call("check", command=begun.command)
 
 
+def _shm(begun: Start) -> int | None:
+    """Not where the user has mounted something else."""
+    if any(mount.target == shared_memory.TARGET for mount in begun.mounts):
+        return None
+    found = shared_memory.mount_of(begun.house, begun.container)
+    return None if found is None else begun.descriptors.add(found)
+
+
 def setup_mounts(begun: Start, undo: Undo) -> None:
     """All mounts in their order: those of every container, the three files, then the user's. Reference `setupMounts`."""
     assert begun.command is not None
@@ -322,7 +327,7 @@ def setup_mounts(begun: Start, undo: Undo) -> None:
         privileged=host.privileged,
         writable_cgroups=security.of(host).writable_cgroups,
         shm_size=host.shm_size,
-        shared_ipc=begun.command.shm is not None,
+        own_shm=begun.command.shm is None and shared_memory.has_its_own(begun.container),
     )
     taken = {mount.target for mount in begun.mounts}
     files = [
