@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +88,25 @@ def test_life(group: cgroups.Cgroup) -> None:
     assert not group.exists() and group.pids() == [] and group.oom_kills() == 0
     with pytest.raises(FileNotFoundError):
         group.counters()
+
+
+def test_nested_deeply(group: cgroups.Cgroup, inhabitants: list[int]) -> None:
+    """Cgroups in cgroups, deeper than functions may call each other: who lives there is found and killed, all are removed."""
+    tops = dict(group.views())
+    top = tops.get("freezer") or next(iter(tops.values()))
+    place = top + "/d" * 100
+    os.makedirs(place)
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 60)
+    try:
+        Path(f"{place}/cgroup.procs").write_text(str(inhabitants[0]))
+        assert len(group.pids()) == 2 and inhabitants[0] in group.pids()
+        assert group.kill()
+        os.waitpid(inhabitants[0], 0)
+        group.remove()
+    finally:
+        sys.setrecursionlimit(limit)
+    assert not os.path.exists(top)
 
 
 def test_processes(group: cgroups.Cgroup, inhabitants: list[int]) -> None:

@@ -218,17 +218,30 @@ def table(path: str) -> dict[str, int]:
 
 # ---- directories ---------------------------------------------------------------------------------------------------
 def below(directory: str) -> Iterator[str]:
-    """The cgroup directories below one, innermost first; nothing where it is gone."""
+    """The cgroup directories below one, innermost first; nothing where it is gone.
+
+    Whoever may make cgroups nests them deeper than functions can call each other.
+    """
+    pending: list[tuple[str, Iterator[str]]] = [(directory, iter(_names(directory)))]
+    while pending:
+        here, names = pending[-1]
+        name = next(names, None)
+        if name is not None:
+            pending.append((f"{here}/{name}", iter(_names(f"{here}/{name}"))))
+            continue
+        pending.pop()
+        if pending:
+            yield here
+
+
+def _names(directory: str) -> list[str]:
     try:
         # A cgroup's directory counts one link for each below it: most have none, and are not listed.
         if os.stat(directory).st_nlink <= 2:
-            return
-        names = [entry.name for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+            return []
+        return [entry.name for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
     except OSError:
-        return
-    for name in names:
-        yield from below(f"{directory}/{name}")
-        yield f"{directory}/{name}"
+        return []
 
 
 def processes(directory: str) -> list[int]:
