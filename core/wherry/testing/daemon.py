@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wherry.linux import cgroups
 from wherry.testing.images import busybox_tar
 
 WHERRY = Path(sys.executable).with_name("wherry")
@@ -239,6 +240,16 @@ class Daemon:
                 if names:
                     self.docker("rm", "-f", "-v", *names)
             self.stop()
+        elif self.process is not None:
+            self._end_containers()
+
+    def _end_containers(self) -> None:
+        """A test that failed while its daemon was dead leaves containers that run for ever: end them, and so their keepers."""
+        parent = f"/wherry-{self.engine_id}/containers"
+        for name in cgroups.children(parent):
+            group = cgroups.at(f"{parent}/{name}")
+            group.kill()
+            group.remove()
 
 
 def leftovers(daemon: Daemon) -> list[str]:
