@@ -13,7 +13,7 @@ import pytest
 
 from wherry.testing.daemon import eventually
 
-VM: Final = Path(__file__).resolve().parent.parent / "tools" / "vm"
+TOOLS: Final = Path(__file__).resolve().parent.parent / "tools"
 RELEASE: Final = "6.1.0-50-amd64"
 PACKAGE: Final = f"linux-image-{RELEASE}_6.1.176-1"
 
@@ -29,6 +29,7 @@ PLAYED: Final = {
         for module in virtio virtio_pci virtio_blk virtio_console 9pnet 9pnet_virtio 9p crc32c_generic ext4 overlay; do
           echo $module >$3/lib/modules/{RELEASE}/$module.ko
         done""",
+    "mke2fs": 'while [ "$1" != -d ]; do shift; done; find "$2" -printf "/%P\\n" >$PLAY/disk',
     "depmod": """
         cd $2/lib/modules/$3
         echo "9pnet_virtio.ko: 9pnet.ko virtio.ko" >modules.dep
@@ -52,12 +53,24 @@ def play(tmp_path: Path) -> Iterator[Path]:
         program.parent.mkdir(exist_ok=True)
         program.write_text("#!/bin/sh\n" + script + "\n")
         program.chmod(0o755)
+    # A checkout as small as can be, whose interpreter names a library that small: the machine's disk gets copies of both.
+    shutil.copytree(TOOLS, tmp_path / "checkout/tools")
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/os.py").touch()
+    python = tmp_path / "checkout/.venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\necho {tmp_path}/library; echo {sys.executable}\n")
+    python.chmod(0o755)
     (tmp_path / "candidate").write_text("6.1.176-1")
     (tmp_path / "apt-code").write_text("0")
     (tmp_path / "end").write_text("echo 8.1 >$share/booted; echo 3 >$share/exit")
     yield tmp_path
     if (tmp_path / "share").exists():
         assert not Path((tmp_path / "share").read_text().strip()).exists(), "the machine's disk is left"
+
+
+def vm_of(play: Path) -> list[str]:
+    return [sys.executable, str(play / "checkout/tools/vm")]
 
 
 def environment(play: Path, **more: str) -> dict[str, str]:
@@ -67,7 +80,7 @@ def environment(play: Path, **more: str) -> dict[str, str]:
 
 def vm(play: Path, *argv: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, VM, *argv], env=environment(play, **more), capture_output=True, text=True, timeout=30
+        [*vm_of(play), *argv], env=environment(play, **more), capture_output=True, text=True, timeout=30
     )
 
 
@@ -84,12 +97,12 @@ def test_the_exit_code_is_the_commands(play: Path) -> None:
 
 
 def test_the_command_arrives_word_by_word(play: Path, tmp_path: Path) -> None:
-    """Blanks, quotes and dollars are the command's own; it runs where it was asked for, and hears how slow the machine is."""
-    vm(play, "run", "--", sys.executable, "-c", "print('a  b', \"$HOME\")", WHERRY_TEST_SLOWNESS="7")
+    """Blanks, quotes and dollars are the command's own; it runs where it was asked for."""
+    vm(play, "run", "--", sys.executable, "-c", "print('a  b', \"$HOME\")", WHERRY_NO_PEERS="1")
     script = (play / "command").read_text().replace("stty -onlcr\n", "")
     shown = subprocess.run(["sh", "-c", script + "\n"], capture_output=True, text=True)
     assert shown.stdout == "a  b $HOME\n", shown.stderr
-    assert "export WHERRY_TEST_SLOWNESS=7\n" in script
+    assert "export WHERRY_NO_PEERS=1\n" in script
     assert f"cd {Path.cwd()} " in script
 
 
@@ -97,7 +110,7 @@ def test_the_machine_is_version_2_only_and_alone(play: Path) -> None:
     """No cgroup version 1, no network, this host's files read-only."""
     vm(play, "run", "--append", "apparmor=1", "--", "true", WHERRY_MACHINE_ACCEL="tcg")
     line = told(play)
-    assert "cgroup_no_v1=all apparmor=1" in line
+    assert "cgroup_no_v1=all " in line and " apparmor=1 " in line
     assert "-nic none" in line and "-netdev" not in line
     assert "path=/,mount_tag=host,security_model=none,readonly=on" in line
     assert "-accel tcg" in line
@@ -119,6 +132,15 @@ def test_modules_load_after_what_they_need(play: Path) -> None:
         (unpacked / "modules" / name).read_text().strip() == name.removesuffix(".ko") for name in order
     )
     assert os.access(unpacked / "init", os.X_OK) and os.access(unpacked / "bin/busybox", os.X_OK)
+
+
+def test_what_is_read_most_is_on_the_disk(play: Path) -> None:
+    """The checkout and its interpreter's library are copied to where the machine keeps what was changed."""
+    vm(play, "run", "--", "true")
+    laid = (play / "disk").read_text().split("\n")
+    assert f"/upper{play}/checkout/tools/vm" in laid
+    assert f"/upper{play}/library/os.py" in laid
+    assert f"/upper{sys.executable}" in laid
 
 
 def test_a_kernel_is_fetched_once(play: Path) -> None:
@@ -159,7 +181,7 @@ def test_a_missing_qemu_is_told_plainly(play: Path) -> None:
     (play / "bin/qemu-system-x86_64").unlink()
     needed = play / "needed"
     needed.mkdir()
-    for name in ("busybox", "setpriv", "mke2fs"):
+    for name in ("busybox", "setpriv"):
         (needed / name).symlink_to(str(shutil.which(name)))
     told = vm(play, "run", "--", "true", PATH=f"{play}/bin:{needed}")
     assert told.returncode == 125
@@ -183,7 +205,7 @@ def test_no_machine_outlives_its_run(play: Path, how: str) -> None:
     (play / "end").write_text("echo $$ >$PLAY/pid.new; mv $PLAY/pid.new $PLAY/pid; exec sleep 1000")
     patience = "0.5" if how == "deadline" else "1000"
     running: subprocess.Popen[Any] = subprocess.Popen(
-        [sys.executable, VM, "run", "--timeout", patience, "--", "true"],
+        [*vm_of(play), "run", "--timeout", patience, "--", "true"],
         env=environment(play),
         stderr=subprocess.DEVNULL,
     )
