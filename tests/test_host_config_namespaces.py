@@ -198,3 +198,33 @@ def test_a_peer_that_is_not_there(daemon: Daemon) -> None:
     for flag in ("--ipc", "--pid", "--network"):
         answer = daemon.docker("run", "--rm", flag, "container:nobody", "busybox", "true")
         assert answer.returncode == 125 and "nobody" in answer.stderr
+
+
+def test_a_mount_below_shared_memory(daemon: Daemon, donor: str) -> None:
+    """It lies on what is shared, and not under it."""
+    name, _ = run(daemon, "--ipc", "container:donor", "--tmpfs", "/dev/shm/below:size=1m")
+    assert inside(daemon, name, "ls /dev/shm; grep -c ' /dev/shm/below ' /proc/mounts").split() == [
+        "below",
+        "file",
+        "1",
+    ]
+    assert inside(daemon, name, "touch /dev/shm/below/x; df -m /dev/shm/below | tail -1").split()[1] == "1"
+    assert inside(daemon, donor, "ls /dev/shm/below") == ""
+
+
+def test_owners_are_started_first(make_daemon: Callable[..., Daemon]) -> None:
+    """All had ended with the daemon: who joins another's namespaces is started after it, whatever their names."""
+    daemon = make_daemon().start()
+    daemon.image()
+    _, first = run(daemon, "--name", "zz", "--ipc", "shareable", "--restart", "always")
+    joined = [f"--{kind}=container:zz" for kind in ("network", "ipc", "pid")]
+    _, second = run(daemon, "--name", "aa", *joined, "--restart", "always")
+    daemon.kill()
+    os.kill(int(first), 9)
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in (first, second)), "their end")
+    daemon.start()
+    for name in ("zz", "aa"):
+        eventually(lambda n=name: daemon.inspect(n, "{{.State.Running}}") == "true", name)
+    pids = [daemon.inspect(name, "{{.State.Pid}}") for name in ("zz", "aa")]
+    for kind in ("net", "ipc", "pid"):
+        assert namespace(pids[0], kind) == namespace(pids[1], kind)

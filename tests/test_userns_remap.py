@@ -189,6 +189,34 @@ def test_namespaces_of_another(remapped: Daemon) -> None:
     )
 
 
+def test_memory_of_another(remapped: Daemon) -> None:
+    """A shareable ipc is joined, and taken back, within one user namespace; it belongs to the container's root."""
+    remapped.ok("run", "-d", "--name", "owner", "--ipc", "shareable", "busybox", "sleep", "1000")
+    remapped.ok("run", "-d", "--name", "sharer", "--ipc", "container:owner", "busybox", "sleep", "1000")
+    for name in ("owner", "sharer"):
+        remapped.ok("exec", "-u", "33", name, "touch", f"/dev/shm/{name}", f"/dev/mqueue/{name}")
+    remapped.ok("restart", "-t", "0", "owner")
+    script = "ls -ldn /dev/shm; ls /dev/shm /dev/mqueue; ls -l /proc/self/ns/user /proc/self/ns/ipc"
+    seen = {name: remapped.ok("exec", name, "sh", "-c", script).splitlines() for name in ("owner", "sharer")}
+    assert seen["owner"][0].split()[2:4] == ["0", "0"]
+    assert seen["owner"].count("owner") == seen["owner"].count("sharer") == 2
+    assert [line.split()[-1] for line in seen["owner"][-2:]] == [
+        line.split()[-1] for line in seen["sharer"][-2:]
+    ]
+
+
+@pytest.mark.parametrize("kind", ["network", "pid", "ipc"])
+def test_the_hosts_namespaces_are_not_reached_by_way_of_another(remapped: Daemon, kind: str) -> None:
+    """Not through a container that does without a user namespace, nor through one that joined that."""
+    flags = ("--userns=host", "busybox", "sleep", "1000")
+    remapped.ok("run", "-d", "--name", "hosted", f"--{kind}=host", *flags)
+    remapped.ok("run", "-d", "--name", "middle", f"--{kind}=container:hosted", *flags)
+    for name in ("hosted", "middle"):
+        answer = remapped.docker("run", "--rm", f"--{kind}=container:{name}", "busybox", "true")
+        assert answer.returncode == 125
+        assert "cannot share the host" in answer.stderr, answer
+
+
 def test_a_network_of_one_who_is_not_remapped(remapped: Daemon) -> None:
     """It can be used, and not changed: it belongs to the host."""
     remapped.ok("run", "-d", "--name", "owner", "--userns=host", "busybox", "sleep", "1000")

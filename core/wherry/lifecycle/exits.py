@@ -15,7 +15,7 @@ from wherry.container.container import Container, Run
 from wherry.container.state import Move
 from wherry.errors import NotFound, WherryError
 from wherry.house import House
-from wherry.lifecycle import execs, networking, remove
+from wherry.lifecycle import execs, networking, peers, remove
 from wherry.lifecycle.memory import ran_out
 from wherry.lifecycle.start import attempt
 from wherry.lifecycle.waiting import settle
@@ -26,6 +26,8 @@ DRAIN: Final = 5.0
 """Seconds after an exit at which the engine goes on although the keeper has not said that all output is logged."""
 BACKOFF_FIRST: Final = 0.1
 BACKOFF_LAST: Final = 60.0
+PEERS_FIRST: Final = 0.1
+"""Seconds until it is looked again whether those whose namespaces a container joins are running."""
 LONG_ENOUGH: Final = 10.0
 """Seconds of running after which the next restart is quick again."""
 
@@ -165,6 +167,10 @@ def restart(house: House, container: Container) -> None:
                 container.move(Move.DIED)
                 container.save(synced=False)
                 settle(container, container.state.exit_code)
+                return
+            if any(peer.view.status == "restarting" for peer in peers.all_of(house, container.host_config)):
+                # Whoever's namespaces it joins goes first.
+                house.timers.after(PEERS_FIRST, lambda: house.workers.submit(restart, house, container))
                 return
             container.rewrite(restart_count=container.record.restart_count + 1)
             attempt(house, container, container.operation.cancelled.is_set)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from wherry.container.container import Container
+from wherry.container.container import Container, Run
 from wherry.errors import InvalidRequest
 from wherry.house import House
 from wherry.lifecycle import peers
@@ -53,12 +53,13 @@ def check(house: House, host: HostConfig) -> None:
             "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace "
             "when running privileged mode"
         )
-    for mode, what in (
-        (host.network_mode, "host's network namespace"),
-        (host.pid_mode, "host PID namespace"),
-        (host.ipc_mode, "host IPC namespace"),
+    for field, what in (
+        ("network_mode", "host's network namespace"),
+        ("pid_mode", "host PID namespace"),
+        ("ipc_mode", "host IPC namespace"),
     ):
-        if mode == "host":
+        # Nor by way of a container that does without a user namespace.
+        if peers.end_of(house, host, field) == "host":
             raise InvalidRequest(f"cannot share the {what} when user namespaces are enabled")
     driver = house.driver("exec", host.runtime or house.settings.exec_driver)
     if not driver.call("capabilities").user_namespaces:
@@ -117,18 +118,25 @@ def choose(house: House, container: Container) -> Remapped | None:
 def _inherited(house: House, container: Container) -> Remapped | None:
     """That of a container whose namespaces this one joins: the last of net, ipc and pid counts, as with dockerd."""
     host = container.host_config
-    for mode, what in ((host.pid_mode, "PID"), (host.ipc_mode, "IPC"), (host.network_mode, "network")):
-        if not peers.of_mode(mode):
-            continue
-        peer, run = peers.running(house, mode, what)
-        if run.id_maps is not None:
-            # Its pid namespace, and not its process: that one may have gone on into a namespace of its own making.
-            held = peers.open_namespace(peer, run, "pid")
-            try:
-                return Remapped(maps=run.id_maps, user=user_namespaces.owner(held))
-            finally:
-                os.close(held)
+    names = [peers.of_mode(mode) for mode in (host.pid_mode, host.ipc_mode, host.network_mode)]
+    for peer in (house.containers.get(name) for name in names if name):
+        # One that does not run is refused where its namespace is to be joined, in the words for that.
+        if peer.running and peer.run is not None and peer.run.id_maps is not None:
+            return _of_run(peer, peer.run, peer.run.id_maps)
+    if host.ipc_mode == "shareable":
+        for sharer, run in peers.sharers(house, container, "ipc_mode"):
+            if run.id_maps is not None:
+                return _of_run(sharer, run, run.id_maps)
     return _of_lingering_sandbox(house, container)
+
+
+def _of_run(peer: Container, run: Run, maps: IdMaps) -> Remapped:
+    # Of its pid namespace, and not of its process: that may have gone on into a user namespace of its own making.
+    held = peers.open_namespace(peer, run, "pid")
+    try:
+        return Remapped(maps=maps, user=user_namespaces.owner(held))
+    finally:
+        os.close(held)
 
 
 def _of_lingering_sandbox(house: House, container: Container) -> Remapped | None:

@@ -45,6 +45,19 @@ def by_id(house: House, host: HostConfig) -> HostConfig:
     return msgspec.structs.replace(host, **changes)
 
 
+def end_of(house: House, host: HostConfig, field: str) -> str:
+    """The mode that a field comes to: that of the last container in the row, where one joins another who joins a third."""
+    mode: str = getattr(host, field)
+    seen: set[str] = set()
+    while (name := of_mode(mode)) and name not in seen:
+        seen.add(name)
+        try:
+            mode = getattr(house.containers.get(name).host_config, field)
+        except NotFound:
+            break
+    return mode
+
+
 def all_of(house: House, host: HostConfig) -> Iterator[Container]:
     """The containers that one with this configuration joins; those that are gone are left out."""
     for field in _MODES:

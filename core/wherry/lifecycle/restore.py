@@ -71,9 +71,12 @@ def restore(house: House) -> None:
     for container, run in ended:
         _rest(house, container, run)
     sweep(house)
+    # All are marked before any is started: who joins another's namespaces waits for one that is to be started.
+    for container in [each for each in house.containers.all() if each.keeper is None and _wanted(each)]:
+        container.move(Move.BACKED_OFF)
     for container in house.containers.all():
-        if container.keeper is None:
-            _apply_policy(house, container)
+        if container.keeper is None and container.state.status == "restarting":
+            house.workers.submit(exits.restart, house, container)
 
 
 def adopt(house: House, container: Container) -> Run | None:
@@ -160,13 +163,12 @@ def sweep(house: House) -> None:
             path.unlink(missing_ok=True)
 
 
-def _apply_policy(house: House, container: Container) -> None:
+def _wanted(container: Container) -> bool:
+    """Whether its restart policy has it started with the engine."""
     policy, state = container.host_config.restart_policy.name, container.state
     wanted = (
         policy == "always"
         or (policy == "unless-stopped" and not state.stopped_by_user)
         or (policy == "on-failure" and state.exit_code != 0 and not state.stopped_by_user)
     )
-    if wanted and state.status == "exited":
-        container.move(Move.BACKED_OFF)
-        house.workers.submit(exits.restart, house, container)
+    return wanted and state.status == "exited"

@@ -17,7 +17,7 @@ from typing import Final
 from wherry.container.container import Container, Run
 from wherry.errors import Conflict
 from wherry.house import House
-from wherry.lifecycle import idmaps, peers
+from wherry.lifecycle import peers
 from wherry.linux import detached, mounts
 
 TARGET: Final = "/dev/shm"
@@ -37,8 +37,7 @@ def donor(house: House, container: Container) -> tuple[Container, Run] | None:
                 "(hint: use IpcMode:shareable for the donor container)"
             )
         return peer, run
-    if mode == "shareable" and not idmaps.is_remapped(house, container.host_config):
-        # In a user namespace it would be that of the earlier run, of which this one is not root.
+    if mode == "shareable":
         return next(peers.sharers(house, container, "ipc_mode"), None)
     return None
 

@@ -272,7 +272,8 @@ class Command:
     """Path of the container's cgroup below each hierarchy's root, e.g. `/wherry-0a1b2c3d/containers/<id>`."""
     rootfs_propagation: str = ""
     shm: Descriptor | None = None
-    """A detached mount for /dev/shm, when the ipc namespace is shared; otherwise /dev/shm is in `mounts`."""
+    """A detached mount for /dev/shm, when the ipc namespace is shared; otherwise /dev/shm is in `mounts`, or there is none.
+    It is attached before any mount whose target lies below it."""
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Driver-specific, per container: lxc-conf and the like."""
 

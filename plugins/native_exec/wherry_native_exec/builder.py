@@ -117,14 +117,18 @@ def _furnish(plan: Plan, tree: Tree, end: socket.socket) -> line.Means | None:
     command = plan.command
     host_cgroup = command.namespaces.cgroup.kind == "host"
     means: line.Means | None = None
+    shm = command.shm
     for wanted in command.mounts:
         if wanted.kind == "cgroup" and means is None:
             # Not before: the keeper makes the cgroup while the mounts above it are made here.
             means = line.receive_means(end)
+        if shm is not None and wanted.target.startswith("/dev/shm/"):
+            tree.share_memory(shm)
+            shm = None
         tree.mount(wanted, plan.group, host_cgroup)
     tree.devices(command.devices)
-    if command.shm is not None:
-        tree.share_memory(command.shm)
+    if shm is not None:
+        tree.share_memory(shm)
     tree.find_terminals()
     return means
 
