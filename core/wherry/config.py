@@ -95,6 +95,10 @@ class Settings:
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_opts: tuple[str, ...] = ()
+    resolv_conf: Path = Path("/etc/resolv.conf")
+    """The host's list of name servers, which containers follow."""
+    host_gateway_ips: tuple[str, ...] = ()
+    """What `host-gateway` stands for in `--add-host`; empty: the host's address in the container's network."""
 
     live_restore: bool = True
     shutdown_timeout: int = 15
@@ -165,6 +169,7 @@ _ALIASES: Final = {
     "label": "labels",
     "log-opt": "log-opts",
     "default-address-pool": "default-address-pools",
+    "host-gateway-ip": "host-gateway-ips",
     "default-ulimit": "default-ulimits",
     "dns-opt": "dns-opts",
     "frontend": "frontends",
@@ -184,7 +189,7 @@ _FOREIGN: Final = frozenset(
     config-file containerd containerd-namespace containerd-plugins-namespace containerd-plugin-namespace
     cri-containerd cluster-advertise cluster-store cluster-store-opts cdi-spec-dirs data-path-addr
     default-network-opts deprecated-key-path exec-opts experimental features generic-resources
-    host-gateway-ip host-gateway-ips http-proxy https-proxy insecure-registries ip6tables isolation
+    http-proxy https-proxy insecure-registries ip6tables isolation
     log-format max-concurrent-downloads max-concurrent-uploads max-download-attempts metrics-addr
     min-api-version network-control-plane-mtu no-proxy node-generic-resources oom-score-adjust proxies
     raw-logs registry-mirrors rootless runtimes storage-opts swarm-default-advertise-addr
@@ -419,6 +424,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any], None]]] = {
     "default-gateway-v6": _address,
     "ip": _address,
     "dns": _servers,
+    "host-gateway-ips": _servers,
     "mtu": _mtu,
     "labels": _labels,
 }

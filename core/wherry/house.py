@@ -15,6 +15,7 @@ from wherry.container.registry import Containers
 from wherry.discovery import Catalogue
 from wherry.errors import WherryError
 from wherry.events import Events
+from wherry.host_files import HostFiles
 from wherry.images import Images
 from wherry.keeper.client import Keepers
 from wherry.logs.cache import LOCAL
@@ -62,6 +63,8 @@ class House:
     """The filter of containers that name none."""
     execs: Execs = field(default_factory=Execs)
     closing: bool = False
+    host_files: HostFiles | None = None
+    """Watches the host's resolv.conf."""
 
     def exec_driver(self, container: Container) -> Driver:
         return self.driver("exec", container.record.exec_driver)

@@ -28,11 +28,12 @@ from wherry.config import Settings
 from wherry.container.registry import Containers
 from wherry.errors import ConfigurationError, Conflict, DriverError, Unsupported
 from wherry.events import Events
+from wherry.host_files import HostFiles
 from wherry.house import House
 from wherry.images import Images
 from wherry.keeper.client import Keepers
 from wherry.keeper.protocol import Warm
-from wherry.lifecycle import exits, restore
+from wherry.lifecycle import exits, resolv_conf, restore
 from wherry.lifecycle.usual import read_seccomp
 from wherry.linux import cgroups, mountinfo, mounts, processes
 from wherry.logs.cache import LOCAL
@@ -213,8 +214,26 @@ def _open(settings: Settings, lock: int, closers: list[Callable[[], object]]) ->
             events.observers.append(_observer(extension))
     restore.load_records(house)
     restore.restore(house)
+    _follow_host(house)
     background.submit(_report_broken, catalogue)
     return Opened(house=house, drivers=drivers, lock=lock)
+
+
+def _follow_host(house: House) -> None:
+    """Containers follow the host's resolv.conf, also what changed while there was no daemon."""
+    path = house.settings.resolv_conf
+
+    def changed() -> None:
+        try:
+            house.background.submit(resolv_conf.host_changed, house)
+        except RuntimeError:
+            log.debug("the host's %s changed while the engine was closing", path)
+
+    try:
+        house.host_files = HostFiles(resolv_conf.watched(path), lambda: resolv_conf.host_text(path), changed)
+    except OSError as error:
+        log.warning("%s cannot be watched, containers will not follow it: %s", path, error)
+    changed()
 
 
 def close_house(opened: Opened) -> None:
@@ -223,6 +242,8 @@ def close_house(opened: Opened) -> None:
     house.closing = True
     house.events.close()
     house.timers.close()
+    if house.host_files is not None:
+        house.host_files.close()
     house.workers.shutdown(wait=True)
     house.background.shutdown(wait=True)
     house.keepers.close()

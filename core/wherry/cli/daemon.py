@@ -72,6 +72,12 @@ def daemon(
     dns: Annotated[list[str] | None, _flag("--dns", "Name servers for containers")] = None,
     dns_search: Annotated[list[str] | None, _flag("--dns-search", "Search domains for containers")] = None,
     dns_opt: Annotated[list[str] | None, _flag("--dns-opt", "resolv.conf options for containers")] = None,
+    resolv_conf: Annotated[
+        Text, _flag("--resolv-conf", "The host's name servers, which containers follow [/etc/resolv.conf]")
+    ] = None,
+    host_gateway_ip: Annotated[
+        list[str] | None, _flag("--host-gateway-ip", "What host-gateway stands for in --add-host")
+    ] = None,
     default_ulimit: Annotated[list[str] | None, _flag("--default-ulimit", "nofile=1024:2048")] = None,
     no_new_privileges: Annotated[
         bool | None,

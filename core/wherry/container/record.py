@@ -57,6 +57,8 @@ class Record(Value, frozen=True, kw_only=True):
     mounts: list[MountPoint] = []
     state: Stored = Stored()
     restart_count: int = 0
+    update_dns: bool = False
+    """The host's resolv.conf changed while it ran: reference `Container.UpdateDns`."""
 
 
 _decode_record: Final = msgspec.json.Decoder(Record)

@@ -29,6 +29,7 @@ from wherry.keeper.protocol import (
     PROTOCOL,
     Attached,
     Held,
+    NameServer,
     Published,
     Running,
     Setup,
@@ -326,6 +327,12 @@ class Keeper:
         The descriptors stay the caller's. Conflict: the container has ended.
         """
         self._ask("publish", descriptors, deadline, published=tuple(published), targets=targets)
+
+    def resolve(
+        self, name_server: NameServer, descriptors: Sequence[int] = (), deadline: float = 10.0
+    ) -> None:
+        """Have it answer for these names from now on. The descriptors stay the caller's. Conflict: it has ended."""
+        self._ask("resolve", descriptors, deadline, name_server=name_server)
 
     def follow_log(self, on: bool) -> None:
         """Ask for `logged` events, or for no more of them. Does not wait."""

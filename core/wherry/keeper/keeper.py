@@ -31,6 +31,7 @@ from wherry.keeper.memory import MemoryWatch
 from wherry.keeper.ports import HeldPorts
 from wherry.keeper.protocol import PROTOCOL, Attached, ExitRecord, Held, Phase, Setup, from_json, parse
 from wherry.keeper.pump import CLOSING, LogPump
+from wherry.keeper.resolver import Resolver
 from wherry.keeper.stdio import streams_for
 from wherry.keeper.streams import Streams
 from wherry.linux import processes, terminal
@@ -83,6 +84,7 @@ class Keeper:
                 "follow-log": self._follow_log,
                 "held": lambda request: Answer(len(self._held), tuple(self._held)),
                 "publish": self._publish,
+                "resolve": self._resolve,
                 "finish": self._finish,
             },
             self._hello,
@@ -103,6 +105,7 @@ class Keeper:
         self._waiting: dict[int, Client] = {}
         self._number = 0
         self._ports = HeldPorts(loop, self.line.report)
+        self._resolver = Resolver(loop)
         self._size: tuple[int, int] | None = None
         self._following = False
         self._unnoticed = self._noticing = False
@@ -182,6 +185,9 @@ class Keeper:
             self._held = [request.take(position) for position in setup.held]
             undo.callback(self._ports.close)
             self._ports.take(request, setup.published)
+            if setup.name_server is not None:
+                undo.callback(self._resolver.close)
+                self._resolver.take(request, setup.name_server)
             undo.pop_all()
         self._started, self._start_time = started, processes.start_time(started.pid)
         self._memory = MemoryWatch(self._loop, self.line, driver, started.state)
@@ -263,6 +269,11 @@ class Keeper:
         self._execs.resize(
             str(request.fields["exec_id"]), int(request.fields["rows"]), int(request.fields["columns"])
         )
+
+    def _resolve(self, request: Request) -> None:
+        if self._leaving or self.phase not in ("made", "running"):
+            raise Conflict(f"container {self._container_id[:12]} is not running")
+        self._resolver.resolve(request)
 
     def _publish(self, request: Request) -> None:
         if self._leaving or self.phase not in ("made", "running"):
@@ -401,6 +412,7 @@ class Keeper:
             os.close(descriptor)
         self._held.clear()
         self._ports.close()
+        self._resolver.close()
         self._execs.drop()
         if self._streams.abandoned:
             self._loop.stop()

@@ -116,6 +116,25 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NameServer:
+    """What the keeper answers for at 127.0.0.11 of its container's network, and whom it asks about all else."""
+
+    udp: Descriptor = -1
+    """Positions among the message's descriptors: bound sockets, and the network namespace. -1: those that it has."""
+    tcp: Descriptor = -1
+    sandbox: Descriptor = -1
+    pages: tuple[str, ...] = ()
+    """Files of names, `wherry.dns.directory`, one for each network, in the container's order."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """What only this container calls others: alias → container's id."""
+    servers: tuple[str, ...] = ()
+    """Asked from the container's network; empty: those of `host_file`, asked from the host's."""
+    host_file: str = ""
+    outward: bool = True
+    """Whether the host's servers may be asked: not for a container that has no way out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
     """All that a keeper needs for its container. Descriptors are positions among those sent along."""
 
@@ -141,6 +160,8 @@ class Setup:
     """Held open until the end, for the container's sake: the root's lease."""
     published: tuple[Published, ...] = ()
     """More of them may follow by the verb `publish`: a message carries only so many descriptors."""
+    name_server: NameServer | None = None
+    """None: containers of its networks have no names."""
     client_patience: float = 60.0
     """Seconds that a client from before the start may leave its output unread, holding the container up, before it
     is cut. One that attached later has a tenth of that."""
@@ -212,6 +233,7 @@ def rehearse() -> None:
     message = from_json(to_json({"published": (published,), "targets": {"": published.target}}))
     parse(message["published"], tuple[Published, ...])
     parse(message["targets"], dict[str, Target])
+    parse(from_json(to_json({"it": NameServer()}))["it"], NameServer)
 
 
 def _encoded(value: Any) -> Any:

@@ -7,7 +7,7 @@ import msgspec
 from wherry.container.container import Container
 from wherry.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from wherry.house import House
-from wherry.lifecycle import naming, networking, publishing
+from wherry.lifecycle import naming, networking, publishing, resolv_conf, resolving
 from wherry.lifecycle.start import write_run
 from wherry.network.connection import Connection
 from wherry.spec.container import EndpointRequest
@@ -36,6 +36,8 @@ def connect(house: House, network_name: str, name: str, asked: EndpointRequest) 
             if _connection(container) is not None:
                 _enter(house, container, network, asked, undo)
             _record(house, container, changed, undo)
+            if _connection(container) is not None:
+                resolv_conf.refresh(house, container)
             undo.keep()
         container.publish()
         if _connection(container) is not None:
@@ -142,7 +144,10 @@ def _change(house: House, container: Container, new: Connection) -> None:
     try:
         publishing.hand_over(house, container.keeper, new)
     finally:
-        write_run(house, container, container.run)
+        try:
+            resolving.hand_over(house, container, new)
+        finally:
+            write_run(house, container, container.run)
 
 
 def _record(house: House, container: Container, networks: dict[str, EndpointRequest], undo: Undo) -> None:

@@ -1,28 +1,24 @@
-"""The three files of names that every container has: resolv.conf, hostname, hosts; and what links add.
+"""/etc/hostname and /etc/hosts of containers, and what links add.
 
 They are bind-mounted into running containers, so they are rewritten in place and never renamed over.
-Source: reference `setupContainerDns`, `buildHostnameAndHostsFiles`, `setupLinkedContainers`.
+Source: reference `buildHostnameAndHostsFiles`, `setupLinkedContainers`. For resolv.conf see `resolv_conf`.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from pathlib import Path
-from typing import Final
 
 from wherry.container.container import Container
 from wherry.errors import Conflict, InvalidRequest
 from wherry.house import House
+from wherry.lifecycle.files import read, write
 from wherry.lifecycle.ports import parse
 from wherry.network import names
 from wherry.network.connection import Connection
 from wherry.spec.container import Config, HostConfig
 from wherry.spec.network import Endpoint
-
-_LARGEST: Final = 1 << 20
-HOST_RESOLV_CONF: Final = Path("/etc/resolv.conf")
 
 
 def check(config: Config, host: HostConfig) -> None:
@@ -58,43 +54,6 @@ def _extra_host(entry: str) -> tuple[str, str]:
     return name, address.removeprefix("[").removesuffix("]") if separator == "=" else address
 
 
-def write(path: Path, text: str) -> None:
-    """Give a file this text without changing which file it is."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        content = text.encode(errors="surrogateescape")
-        os.pwrite(descriptor, content, 0)
-        os.ftruncate(descriptor, len(content))
-        os.fchmod(descriptor, 0o644)
-    finally:
-        os.close(descriptor)
-
-
-def write_resolv_conf(house: House, container: Container) -> None:
-    """Make the container's resolv.conf from the host's and the options; one that the user changed is left alone."""
-    host, settings = container.host_config, house.settings
-    if host.network_mode.startswith("container:"):
-        return
-    path, hashed = container.directory / "resolv.conf", container.directory / "resolv.conf.hash"
-    if path.exists() and (not hashed.exists() or names.digest(_text(path)) != hashed.read_text()):
-        return
-    try:
-        text = HOST_RESOLV_CONF.read_text()
-    except FileNotFoundError:
-        text = ""
-    if host.network_mode != "host":
-        text = names.resolv_conf(
-            text,
-            dns=host.dns or settings.dns,
-            search=host.dns_search or settings.dns_search,
-            options=host.dns_options or settings.dns_opts,
-            ipv6=False,
-            filter_local=True,
-        )
-    write(path, text)
-    write(hashed, names.digest(text))
-
-
 def write_names(house: House, container: Container, connection: Connection) -> None:
     """/etc/hostname and /etc/hosts for how the container is connected now."""
     config, host = container.record.config, container.host_config
@@ -113,13 +72,13 @@ def write_names(house: House, container: Container, connection: Connection) -> N
 def add_own_names(house: House, container: Container, endpoint: Endpoint) -> None:
     """A running container has an address more: its hosts file says so."""
     path = container.directory / "hosts"
-    write(path, names.add_lines(_text(path), _own_lines(container, endpoint)))
+    write(path, names.add_lines(read(path) or "", _own_lines(container, endpoint)))
 
 
 def drop_own_names(house: House, container: Container, endpoint: Endpoint) -> None:
     """A running container has an address less."""
     path = container.directory / "hosts"
-    text = before = _text(path)
+    text = before = read(path) or ""
     for own, address in _own_lines(container, endpoint):
         text = names.drop_lines(text, address, own.split()[-1])
     if text != before:
@@ -132,12 +91,6 @@ def _own_lines(container: Container, endpoint: Endpoint) -> list[tuple[str, str]
         return []
     own = names.own_names(config.hostname, config.domainname)
     return [(own, address) for address in (endpoint.ipv4, endpoint.ipv6) if address]
-
-
-def _text(path: Path) -> str:
-    """A file that a container may have written: at most a megabyte of it, whatever it holds."""
-    with path.open("rb") as file:
-        return file.read(_LARGEST).decode(errors="surrogateescape")
 
 
 def _extra_lines(house: House, container: Container, connection: Connection) -> str:

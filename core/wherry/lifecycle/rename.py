@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from wherry.errors import InvalidRequest
 from wherry.house import House
+from wherry.lifecycle import networking
+from wherry.lifecycle.start import write_run
 
 
 def rename(house: House, name: str, new_name: str) -> None:
@@ -26,5 +30,10 @@ def rename(house: House, name: str, new_name: str) -> None:
             house.containers.release(wanted, container.id)
             raise
         house.containers.release(old, container.id)
+        run = container.run
+        if run is not None and run.connection is not None and container.running:
+            connection = house.networks.rename(run.connection, networking.request(house, container))
+            container.run = msgspec.structs.replace(run, connection=connection)
+            write_run(house, container, container.run)
         container.publish()
         house.tell(container, "rename", oldName=f"/{old}")

@@ -24,7 +24,7 @@ from wherry.container.state import Move
 from wherry.errors import Conflict, NotModified, StartFailed, Unavailable
 from wherry.house import House
 from wherry.keeper.client import attached
-from wherry.keeper.protocol import Setup
+from wherry.keeper.protocol import NameServer, Setup
 from wherry.lifecycle import command as commands
 from wherry.lifecycle import (
     defaults,
@@ -35,6 +35,8 @@ from wherry.lifecycle import (
     networking,
     peers,
     publishing,
+    resolv_conf,
+    resolving,
     rootfs,
     security,
     shared_memory,
@@ -76,6 +78,8 @@ class Start:
     """What only the steps need."""
     remapped: Remapped | None = None
     """Its user namespace, where it has one."""
+    names: list[int] = field(default_factory=list)
+    """The positions of the name server's sockets, if there are some."""
     root: int = -1
     """The run's own mount of the root file system."""
     rootfs: int = 0
@@ -178,7 +182,7 @@ def owners(begun: Start, undo: Undo) -> None:
 
 def dns(begun: Start, undo: Undo) -> None:
     """resolv.conf: reference `setupContainerDns`."""
-    naming.write_resolv_conf(begun.house, begun.container)
+    resolv_conf.write_at_start(begun.house, begun.container)
 
 
 def root(begun: Start, undo: Undo) -> None:
@@ -215,6 +219,9 @@ def network(begun: Start, undo: Undo) -> None:
     # Owned by the start from here on: a failure closes them, the keeper holds its own copies.
     for descriptor in connection.sockets:
         begun.ports.add(descriptor)
+    if connection.listener is not None:
+        for descriptor in connection.listener.descriptors:
+            begun.names.append(begun.descriptors.add(descriptor))
 
 
 def hosts(begun: Start, undo: Undo) -> None:
@@ -440,7 +447,14 @@ def _setup(begun: Start) -> Setup:
         exit_path=container.directory / "exit.json",
         attachments=attachments,
         held=tuple(held),
+        name_server=_name_server(begun),
     )
+
+
+def _name_server(begun: Start) -> NameServer | None:
+    assert begun.connection is not None
+    wanted = resolving.name_server(begun.house, begun.container, begun.connection)
+    return resolving.placed(wanted, begun.names[0]) if wanted is not None and begun.names else None
 
 
 def _abandon(container: Container) -> None:

@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final
 
@@ -22,6 +22,7 @@ ACK: Final = 0x4
 EXCL: Final = 0x200
 CREATE: Final = 0x400
 REPLACE: Final = 0x100
+APPEND: Final = 0x800
 DUMP: Final = 0x300
 
 NESTED: Final = 0x8000
@@ -30,6 +31,7 @@ _TYPE_MASK: Final = 0x3FFF
 _HEADER: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _ERROR, _DONE, _OVERRUN = 2, 3, 4
+_BATCH_BEGIN, _BATCH_END = 16, 17  # linux/netfilter/nfnetlink.h
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
 _CAPPED, _HAS_TLVS = 0x100, 0x200
 
@@ -66,6 +68,28 @@ class Netlink:
         self._send(kind, body, ACK)
         found = [payload for _, payload in self._answers()]
         return found[0] if found else None
+
+    def batch(self, subsystem: int, messages: Sequence[tuple[int, int, bytes]]) -> None:
+        """Do all of (type, flags, body), or none, as nfnetlink has it: the first that fails is raised."""
+        mark = struct.pack("=BBH", socket.AF_UNSPEC, 0, socket.htons(subsystem))
+        first = self._sequence + 1
+        packed = []
+        for kind, flags, body in ((_BATCH_BEGIN, 0, mark), *messages, (_BATCH_END, 0, mark)):
+            self._sequence += 1
+            wanted = flags | REQUEST | (ACK if kind not in (_BATCH_BEGIN, _BATCH_END) else 0)
+            message = _HEADER.pack(_HEADER.size + len(body), kind, wanted, self._sequence, 0) + body
+            packed.append(message + bytes(-len(message) & 3))
+        self._socket.send(b"".join(packed))
+        missing = set(range(first + 1, first + 1 + len(messages)))
+        while missing:
+            data = self._socket.recv(1 << 17)
+            at = 0
+            while at + _HEADER.size <= len(data):
+                length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
+                if kind == _ERROR and first <= sequence <= self._sequence:
+                    _raise_if_failed(data[at + _HEADER.size : at + length], flags)
+                    missing.discard(sequence)
+                at += max((length + 3) & ~3, _HEADER.size)
 
     def dump(self, kind: int, body: bytes) -> list[bytes]:
         """Ask for all objects: the bodies of the answers."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from wherry.network.firewall.model import Version
 from wherry.network.gateways import address, ranked
+from wherry.network.listening import Listener
 from wherry.network.pools import Pool
 from wherry.network.ports import PortWish
 from wherry.spec.command import IdMaps
@@ -83,6 +84,8 @@ class Connection:
     ports: tuple[PortBinding, ...] = ()
     id_maps: IdMaps | None = None
     """Of the user namespace that the sandbox belongs to."""
+    resolver_port: int = 0
+    """Where in the sandbox its name server listens; 0: containers of its networks have no names."""
     shares: Connection | None = None
     """For a shared sandbox: the connection it belongs to."""
 
@@ -96,10 +99,19 @@ class Connection:
         """The descriptors of `held`."""
         return tuple(descriptor for _, descriptor in self.held)
 
-    def holding(self, held: Sequence[tuple[PortBinding, int]]) -> Connection:
+    @property
+    def listener(self) -> Listener | None:
+        """The name server's sockets, just opened: for the keeper; then close these."""
+        found: Listener | None = self.__dict__.get("_listener")
+        return found
+
+    def holding(
+        self, held: Sequence[tuple[PortBinding, int]] = (), listener: Listener | None = None
+    ) -> Connection:
         """The same with descriptors, which no JSON carries and no comparison sees."""
         holding = dataclasses.replace(self)
         holding.__dict__["_held"] = tuple(held)
+        holding.__dict__["_listener"] = listener
         return holding
 
     def place(self, network_id: str) -> tuple[Network, Endpoint] | None:

@@ -14,11 +14,13 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from wherry.dns.directory import Directory
 from wherry.errors import Conflict, InvalidRequest, NotFound, Unavailable, WherryError
 from wherry.network import endpoints, records
 from wherry.network.connection import Connection, ConnectRequest, publishable
 from wherry.network.gateways import ranked
 from wherry.network.lingering import Lingering
+from wherry.network.listening import Listener, listen
 from wherry.network.places import Places, known
 from wherry.network.ports import Held
 from wherry.network.publishing import Publishing
@@ -53,6 +55,7 @@ class Connections:
         sandboxes: Sandboxes,
         wiring: Wiring,
         publishing: Publishing,
+        directory: Directory,
         log: Log,
     ) -> None:
         self._driver = driver
@@ -61,6 +64,7 @@ class Connections:
         self._sandboxes = sandboxes
         self._wiring = wiring
         self._publishing = publishing
+        self._directory = directory
         self._log = log
         self._held: dict[str, _Held] = {}
         self.broken: dict[str, str] = {}
@@ -88,6 +92,8 @@ class Connections:
             for network, endpoint in held.connection.endpoints:
                 self._wiring.hold(network, endpoint)
             self._publishing.adopt(held.connection)
+        places = [place for held in self._held.values() for place in held.connection.endpoints]
+        self._directory.restore(place for place in places if endpoints.has_names(place[0]))
 
     def joined(self) -> list[tuple[Sandbox, Network, Endpoint]]:
         """Every endpoint that lives, with its sandbox."""
@@ -174,9 +180,7 @@ class Connections:
         if lingering is not None:
             return self._publish_again(request, lingering)
         with Undo() as undo:
-            bindings, descriptors = self._claim(
-                request, [(n, asked.gw_priority) for n, asked in wanted], undo
-            )
+            bindings, held = self._claim(request, [(n, asked.gw_priority) for n, asked in wanted], undo)
             made: list[tuple[Network, Endpoint]] = []
             for place, asked in wanted:
                 wish = endpoints.wish(request, place, asked, [endpoint.interface for _, endpoint in made])
@@ -189,6 +193,7 @@ class Connections:
                 if place.subnets:
                     undo.add(self._wiring.leave_now, sandbox, place, endpoint)
                     self._wiring.join(sandbox, place, endpoint)
+            listener = self._name(sandbox, made, undo)
             connection = Connection(
                 container_id=request.container_id,
                 name=request.name,
@@ -197,12 +202,27 @@ class Connections:
                 endpoints=tuple(made),
                 ports=bindings,
                 id_maps=request.id_maps,
+                resolver_port=listener.port if listener is not None else 0,
             )
             self._publishing.publish(connection, undo)
             with self._lock:
                 self._held[request.container_id] = _Held(connection)
             undo.keep()
-        return connection.holding(descriptors)
+        return connection.holding(held, listener)
+
+    def _name(
+        self, sandbox: Sandbox, made: Sequence[tuple[Network, Endpoint]], undo: Undo
+    ) -> Listener | None:
+        """Let others find the container by its names, and it them, in the networks that have names."""
+        named = [(network, endpoint) for network, endpoint in made if endpoints.has_names(network)]
+        if not named:
+            return None
+        listener = listen(sandbox)
+        undo.add(listener.close)
+        for network, endpoint in named:
+            undo.add(self._directory.drop, network, endpoint)
+            self._directory.put(network, endpoint)
+        return listener
 
     def _wanted_endpoints(
         self, request: ConnectRequest, network: Network | None
@@ -240,13 +260,25 @@ class Connections:
             held = self._held.get(owner.container_id)
             if held is not None and owner.sandbox is not None:
                 held.sharers.add(request.container_id)
-        return Connection(
+        shared = Connection(
             container_id=request.container_id,
             name=request.name,
             plan=dataclasses.replace(plan, owner=owner.container_id),
             sandbox=owner.sandbox,
+            resolver_port=owner.resolver_port,
             shares=owner,
         )
+        try:
+            return shared.holding(listener=self.listen_beside(shared))
+        except BaseException:
+            self.release(shared)
+            raise
+
+    def listen_beside(self, connection: Connection) -> Listener | None:
+        """More sockets for the name server of a sandbox, for one keeper more; None if it has none."""
+        if connection.sandbox is None or not connection.resolver_port:
+            return None
+        return listen(connection.sandbox, connection.resolver_port)
 
     def _leave_shared(self, connection: Connection) -> None:
         held = self._held.get(connection.plan.owner)
@@ -282,17 +314,18 @@ class Connections:
     def _publish_again(self, request: ConnectRequest, old: Connection) -> Connection:
         self._publishing.unpublish(old)
         with Undo() as undo:
-            bindings, descriptors = self._claim(
-                request, [(n, e.gateway_priority) for n, e in old.endpoints], undo
-            )
+            bindings, held = self._claim(request, [(n, e.gateway_priority) for n, e in old.endpoints], undo)
             connection = dataclasses.replace(old, name=request.name, ports=bindings)
             self._publishing.publish(connection, undo)
+            listener = self.listen_beside(connection)
+            if listener is not None:
+                undo.add(listener.close)
             with self._lock:
-                held = self._held[request.container_id]
-                held.connection, held.lingers = connection, False
+                entry = self._held[request.container_id]
+                entry.connection, entry.lingers = connection, False
             self._lingering.drop(request.container_id)
             undo.keep()
-        return connection.holding(descriptors)
+        return connection.holding(held, listener)
 
     def _tear_down(self, connection: Connection) -> None:
         """Every part is tried, whatever became of the others."""
@@ -309,6 +342,7 @@ class Connections:
         except OSError as error:
             self._log.warning(f"removing the sandbox: {error}", container=connection.container_id)
         for network, endpoint in connection.endpoints:
+            self._directory.drop(network, endpoint)
             if endpoint.ipv4 or network.subnets:
                 self._wiring.leave(sandbox, network, endpoint)
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from wherry.dns.directory import Directory
 from wherry.errors import Conflict, Forbidden, NotFound
 from wherry.network import endpoints, gateways
 from wherry.network.connection import Connection, ConnectRequest, publishable
 from wherry.network.connections import Connections
+from wherry.network.listening import listen
 from wherry.network.ports import Held
 from wherry.network.publishing import Publishing
 from wherry.network.wiring import Wiring
@@ -23,10 +25,13 @@ from wherry.undo import Undo
 class Membership:
     """The networks that running containers enter and leave. Safe to share; calls about one container do not overlap."""
 
-    def __init__(self, connections: Connections, wiring: Wiring, publishing: Publishing) -> None:
+    def __init__(
+        self, connections: Connections, wiring: Wiring, publishing: Publishing, directory: Directory
+    ) -> None:
         self._connections = connections
         self._wiring = wiring
         self._publishing = publishing
+        self._directory = directory
 
     def enter(
         self, old: Connection, network: Network, asked: EndpointRequest, request: ConnectRequest
@@ -57,13 +62,25 @@ class Membership:
                 bindings, held = self._publishing.claim(
                     request.container_id, request.name, request.ports, endpoints.binding(network), undo
                 )
-            new = dataclasses.replace(old, endpoints=(*old.endpoints, (network, endpoint)), ports=bindings)
+            listener = None
+            if endpoints.has_names(network):
+                undo.add(self._directory.drop, network, endpoint)
+                self._directory.put(network, endpoint)
+                if not old.resolver_port:
+                    listener = listen(sandbox)
+                    undo.add(listener.close)
+            new = dataclasses.replace(
+                old,
+                endpoints=(*old.endpoints, (network, endpoint)),
+                ports=bindings,
+                resolver_port=listener.port if listener is not None else old.resolver_port,
+            )
             self._publishing.move(old, new, undo)
             undo.add(gateways.set_routes, sandbox, old.endpoints)
             gateways.set_routes(sandbox, new.endpoints)
             self._connections.replace(old, new)
             undo.keep()
-        return new.holding(held)
+        return new.holding(held, listener)
 
     def leave(self, old: Connection, network: Network) -> Connection:
         """A container's connection with one network less. NotFound if it is not in that network."""
@@ -81,6 +98,31 @@ class Membership:
             self._publishing.move(old, new, undo)
             self._connections.replace(old, new)
             undo.keep()
+        self._directory.drop(*place)
         self._wiring.leave_now(old.sandbox, *place)
         gateways.set_routes(old.sandbox, new.endpoints)
+        return new
+
+    def rename(self, old: Connection, request: ConnectRequest) -> Connection:
+        """The connection of a container that has another name now: it is found by that one at once."""
+        renamed = tuple(
+            (
+                network,
+                dataclasses.replace(
+                    endpoint,
+                    name=request.name,
+                    aliases=endpoints.aliases(
+                        request, network, request.endpoints.get(network.name, EndpointRequest())
+                    ),
+                ),
+            )
+            for network, endpoint in old.endpoints
+        )
+        new = dataclasses.replace(old, name=request.name, endpoints=renamed)
+        if old.plan.kind == "own":
+            self._connections.replace(old, new)
+            for network, endpoint in renamed:
+                self._wiring.change(endpoint)
+                if endpoints.has_names(network):
+                    self._directory.put(network, endpoint)
         return new

@@ -79,6 +79,14 @@ def resolv_conf(
     return text
 
 
+def answered_by(text: str, address: str) -> str:
+    """A resolv.conf whose names are all asked of one server; names of one word are names there (`ndots:0`)."""
+    options = found_options(text)
+    if not any(option.startswith("ndots:") for option in options):
+        options = [*options, "ndots:0"]
+    return _built([address], searches(text), options)
+
+
 def digest(text: str) -> str:
     """What tells whether somebody changed a file since: reference `ioutils.HashData`."""
     return "sha256:" + hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

@@ -12,14 +12,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from wherry.dns.directory import Directory
 from wherry.errors import ConfigurationError, NotFound, WherryError
 from wherry.network import host
 from wherry.network.connection import Connection, ConnectRequest, NetworkSettings
 from wherry.network.connections import Connections
 from wherry.network.conntrack import Flows
+from wherry.network.endpoints import has_names
 from wherry.network.firewall.firewall import Firewall, choose
 from wherry.network.firewall.watch import Watch
 from wherry.network.lingering import Lingering
+from wherry.network.listening import Listener
 from wherry.network.membership import Membership
 from wherry.network.places import Places, refuse_members, refuse_predefined
 from wherry.network.ports import Ports, PortWish
@@ -62,6 +65,7 @@ class Networks:
         self._firewall = Firewall()
         self._flows = Flows(log)
         self._publishing = Publishing(self._ports, self._firewall, self._flows)
+        self._directory = Directory(exec_root / "names", log)
         self._connections = Connections(
             driver=driver,
             places=self._places,
@@ -69,9 +73,10 @@ class Networks:
             sandboxes=self._sandboxes,
             wiring=self._wiring,
             publishing=self._publishing,
+            directory=self._directory,
             log=log,
         )
-        self._membership = Membership(self._connections, self._wiring, self._publishing)
+        self._membership = Membership(self._connections, self._wiring, self._publishing, self._directory)
         self._watch: Watch | None = None
         self._lock = threading.Lock()
 
@@ -173,6 +178,7 @@ class Networks:
             for zone in host.zones(network):
                 self._firewall.remove_zone(zone)
             self._places.drop(network)
+            self._directory.forget(network.id)
             self._connections.broken.pop(network.id, None)
 
     # ---- Connections
@@ -205,6 +211,20 @@ class Networks:
     def leave(self, connection: Connection, network: Network) -> Connection:
         """Disconnect a running container from a network. NotFound if it is not in it."""
         return self._membership.leave(connection, network)
+
+    def rename(self, connection: Connection, request: ConnectRequest) -> Connection:
+        """A connected container has another name now: its networks know it by that one at once."""
+        return self._membership.rename(connection, request)
+
+    def pages(self, connection: Connection) -> builtins.list[str]:
+        """Files with the names of a connection's networks, in their order: `wherry.dns.directory`."""
+        return [
+            str(self._directory.path(network.id)) for network, _ in connection.endpoints if has_names(network)
+        ]
+
+    def listen_beside(self, connection: Connection) -> Listener | None:
+        """More sockets for the name server of a connection's sandbox, for one keeper more; None if it has none."""
+        return self._connections.listen_beside(connection)
 
     def targets(self, connection: Connection) -> dict[PortBinding, tuple[str, int]]:
         """Where the keeper is to take what comes for published ports that the firewall does not lead, or not all."""
