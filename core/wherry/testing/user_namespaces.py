@@ -5,6 +5,7 @@ Root of the container is somebody of no rights on the host; everything that is t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -361,20 +362,19 @@ class UserNamespacesContract:
             try:
                 box = mapped_keeper.prepare(command)
                 box.started.release()
-                os.write(writer, f"{box.pid} {processes.start_time(box.pid)} {box.state['cgroup']}".encode())
+                os.write(writer, json.dumps(dict(box.state)).encode())
                 signal.pause()
             finally:
                 os._exit(1)
         os.close(writer)
         os.close(command.rootfs)
-        words = os.read(reader, 256).decode().split()
+        state = json.loads(os.read(reader, 4096))
         os.close(reader)
-        number, started = int(words[0]), int(words[1])
+        number, started = int(state["pid"]), int(state["start_time"])
         os.kill(played, signal.SIGKILL)
         os.waitpid(played, 0)
         poll(lambda: not processes.is_alive(number, started), "the container outlives its keeper")
         os.waitpid(number, 0)
-        state = {"cgroup": words[2], "id": command.id, "pid": number, "start_time": started}
         driver.kill(state, signal.SIGKILL, True)
         driver.clean(state)
 
