@@ -163,7 +163,7 @@ class ExecSpec:
     def oom_watch(self, state: State) -> OomWatch | None:
         """Notice when memory runs out, so that it is told at once. In the keeper, which closes the descriptor.
 
-        Optional: without it the engine asks `oom_killed` when the container has ended. Since 1.0.
+        Optional. Without it the engine asks `oom_killed` when the container has ended. Since 1.0.
         """
 
     @hookspec(firstresult=True)
