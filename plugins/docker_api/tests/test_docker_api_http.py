@@ -78,7 +78,6 @@ def test_a_thing_that_is_not_there(raw: Raw) -> None:
     [
         ("POST", "/build", 501, "not supported yet"),
         ("POST", "/images/create?fromImage=docker.io%2Flibrary%2Fx&tag=1", 501, 'image "x:1" is not here'),
-        ("GET", "/containers/a/attach/ws", 501, "websocket"),
         ("POST", "/commit?container=a", 501, "docker commit"),
         ("POST", "/session", 501, "BuildKit"),
         ("POST", "/auth", 501, "registries"),
