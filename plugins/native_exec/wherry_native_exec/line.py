@@ -175,7 +175,7 @@ class Line:
     def _hear(self) -> bool:
         """Take one message; False at the end of the line."""
         try:
-            data, ancillary, _, _ = self.socket.recvmsg(_LARGEST, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self._receive()
         except ConnectionResetError:
             return False
         sender, descriptors = _unpack(ancillary)
@@ -186,6 +186,13 @@ class Line:
             for fd in descriptors:
                 os.close(fd)
         return bool(data)
+
+    def _receive(self) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
+        try:
+            return self.socket.recvmsg(_LARGEST, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            # Told once, when the other end was closed with something of ours unread, and told before what it had said.
+            return self.socket.recvmsg(_LARGEST, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
 
     def _take(self, sender: int, data: bytes, descriptors: list[int]) -> None:
         trusted = sender in self.helpers
