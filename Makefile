@@ -28,8 +28,10 @@ PEER_PACKAGES := docker.io crun runc lxc rsyslog docker-registry skopeo umoci
 # What the machine of the tests' own is made with; its kernel is fetched by tools/vm and never installed.
 MACHINE_PACKAGES := qemu-system-x86 kmod e2fsprogs busybox-static
 
-# What isolates, which on cgroup v2 and an older kernel goes other ways.
-ISOLATION_TESTS := plugins/native_exec/tests
+# What isolates, which on cgroup v2 and an older kernel goes other ways: first without a daemon, then through docker.
+ISOLATION_TESTS := plugins/native_exec/tests core/tests/linux core/tests/keeper \
+	$(sort $(wildcard $(addprefix tests/test_,docker_run.py docker_verbs.py live_restore.py ending.py execs.py exec_*.py \
+	escapes*.py host_config_*.py mount_*.py nested_*.py out_of_memory.py process_*.py stats.py update.py userns_*.py)))
 
 # $(call need-root,make run): stop here, plainly, unless root.
 need-root = @if [ "$$(id -u)" != 0 ]; then echo "$(1) needs root (it makes namespaces, mounts and a bridge): sudo $(1)" >&2; exit 1; fi
@@ -86,7 +88,12 @@ setup-vm: ## Install what the machine of the tests' own needs, and fetch its ker
 .PHONY: test-cgroup2
 test-cgroup2: ## The isolation tests on Debian's 6.1 kernel, cgroup v2 only, in qemu
 	@$(MAKE) setup setup-test setup-vm
-	tools/vm run -- $(BIN)/python -m pytest -m "not soak" --timeout 600 $(ISOLATION_TESTS) $(PYTEST_ARGS)
+	tools/vm run -- $(BIN)/python -m pytest -m "not soak" $(ISOLATION_TESTS) $(PYTEST_ARGS)
+
+.PHONY: test-vm
+test-vm: ## All of the tests on Debian's 6.1 kernel, cgroup v2 only, in qemu
+	@$(MAKE) setup setup-test setup-vm
+	tools/vm run -- $(BIN)/python -m pytest -m "not soak" $(TESTS) $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: ## Measure against dockerd, crun and runc (root)

@@ -82,7 +82,9 @@ def test_an_attached_mount_is_copied_out_of_its_namespace(layers: Path) -> None:
         assert other.stdout is not None and other.stdout.readline() == b"ok\n"
         space = namespaces.open_namespace(other.pid, "mnt")
         top = str(layers / "lower")
-        taken = detached.taken_from(space, f"{top}/var/run", kind=detached.TMPFS_MAGIC)
+        (layers / "lower" / "bin").symlink_to("run")
+        (layers / "lower" / "astray").symlink_to("/bin")
+        taken = detached.taken_from(space, f"{top}/astray", kind=detached.TMPFS_MAGIC)
         assert taken is None, "links lead from the namespace's root"
         taken = detached.taken_from(space, f"{top}/run", kind=detached.TMPFS_MAGIC)
         assert taken is not None and read(taken, "in") == "x\n"

@@ -138,7 +138,12 @@ def _dress(made: int, found: os.stat_result, source: int, source_name: str) -> N
         os.chmod(place, stat.S_IMODE(found.st_mode))
     for key, value in xattrs.read(source, source_name).items():
         if kept_attribute(key):
-            os.setxattr(place, key, value)
+            try:
+                os.setxattr(place, key, value)
+            except OSError as error:
+                # Some file systems keep no attributes, or not these: NFS, and tmpfs before 6.6 (user.*).
+                if error.errno != errno.ENOTSUP:
+                    raise
     if not stat.S_ISDIR(found.st_mode):
         os.utime(place, ns=(found.st_atime_ns, found.st_mtime_ns))
 
