@@ -245,6 +245,8 @@ class Daemon:
 
     def _end_containers(self) -> None:
         """A test that failed while its daemon was dead leaves containers that run for ever: end them, and so their keepers."""
+        if not (self.root / "data" / "engine-id").exists():
+            return  # it never began
         parent = f"/wherry-{self.engine_id}/containers"
         for name in cgroups.children(parent):
             group = cgroups.at(f"{parent}/{name}")
