@@ -88,6 +88,11 @@ class NetworkNamespace:
         )
         return str(self.run(sys.executable, "-c", script, url, str(timeout)).stdout)
 
+    def mount_table(self) -> str:
+        """What is mounted for those inside; for all, once it is closed: another daemon may have had it as well."""
+        alive = self.holder.poll() is None
+        return Path(f"/proc/{self.holder.pid if alive else 'self'}/mountinfo").read_text()
+
     def close(self) -> None:
         self.holder.kill()
         self.holder.wait()
@@ -258,7 +263,7 @@ def leftovers(daemon: Daemon) -> list[str]:
     """Kernel objects and processes of a daemon that still exist; empty when it has cleaned up."""
     found = [
         line.split()[4]
-        for line in Path(f"/proc/{daemon.net.holder.pid}/mountinfo").read_text().splitlines()
+        for line in daemon.net.mount_table().splitlines()
         if line.split()[4].startswith(str(daemon.root))
     ]
     engine_id = daemon.engine_id
