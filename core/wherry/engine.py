@@ -26,13 +26,14 @@ from wherry import describe
 from wherry.config import Settings
 from wherry.config import load as load_settings
 from wherry.container.listing import listed
-from wherry.errors import NotFound, NotModified, Unsupported
+from wherry.errors import NotFound, NotModified
 from wherry.lifecycle import (
     connect,
     copy,
     create,
     execs,
     export,
+    links,
     observe,
     pause,
     remove,
@@ -134,7 +135,8 @@ class Engine:
 
     def remove(self, name: str, force: bool = False, volumes: bool = False, link: bool = False) -> None:
         if link:
-            raise Unsupported("removing a link is not supported: remove the container that has it")
+            links.unlink(self._house, name)
+            return
         remove.remove(self._house, name, kill=force, volumes=volumes)
 
     def wait(self, name: str, condition: waiting.Condition = "not-running") -> Future[ExitStatus]:

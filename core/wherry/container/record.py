@@ -56,6 +56,8 @@ class Record(Value, frozen=True, kw_only=True):
     networks: dict[str, EndpointRequest] = {}
     mounts: list[MountPoint] = []
     state: Stored = Stored()
+    links: dict[str, str] = {}
+    """Alias → id of the container, of each `--link`."""
     restart_count: int = 0
     update_dns: bool = False
     """The host's resolv.conf changed while it ran: reference `Container.UpdateDns`."""

@@ -34,6 +34,12 @@ class Containers:
         found = self._by_id.get(wanted) or self._by_id.get(self._names.get(wanted, ""))
         if found is not None:
             return found
+        parent, slash, alias = wanted.partition("/")
+        if slash:  # as its parent calls it, by a link
+            owner = self._by_id.get(self._names.get(parent, ""))
+            found = self._by_id.get(owner.record.links.get(alias, "")) if owner is not None else None
+            if found is not None:
+                return found
         if wanted:
             matches = [c for key, c in self._by_id.copy().items() if key.startswith(wanted)]
             if len(matches) == 1:

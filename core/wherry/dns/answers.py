@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -64,7 +65,8 @@ class Names:
         for page in self._pages:
             entry = page.by_address.get(address)
             if entry is not None:
-                return f"{entry.names[0]}.{page.network}"
+                fits = len(page.network) < 64 and re.fullmatch(r"[a-z0-9_.-]+", page.network)
+                return f"{entry.names[0]}.{page.network}" if fits else entry.names[0]
         return ""
 
 
@@ -88,6 +90,13 @@ def answer(message: bytes, names: Names, *, tcp: bool) -> bytes | None:
     if domain != 1:
         return None
     names.refresh()
+    try:
+        return _of_ours(query, name, kind, names, tcp)
+    except Exception:  # a name of ours that no message can carry
+        return failure(message)
+
+
+def _of_ours(query: DNSRecord, name: str, kind: int, names: Names, tcp: bool) -> bytes | None:
     reply = query.reply(ra=1, aa=1)
     if kind == _PTR:
         host = names.at(_address(name))

@@ -8,7 +8,7 @@ from wherry.container.container import Container
 from wherry.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from wherry.house import House
 from wherry.lifecycle import naming, networking, publishing, resolv_conf, resolving
-from wherry.lifecycle.start import write_run
+from wherry.lifecycle.runs import write_run
 from wherry.network.connection import Connection
 from wherry.spec.container import EndpointRequest
 from wherry.spec.network import Network

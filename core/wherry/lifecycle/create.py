@@ -27,6 +27,7 @@ from wherry.lifecycle import (
     command,
     defaults,
     device_nodes,
+    links,
     namespaces,
     naming,
     networking,
@@ -75,6 +76,7 @@ def create(house: House, request: CreateRequest, *, promised: Future[None] | Non
     config = _named(config, host, container_id)
     warnings += check(house, config, host)
     networks = networking.named(house, host, request.networks)
+    linked = links.planned(house, host)
     with Undo() as undo:
         name = house.containers.reserve(request.name, container_id)
         undo.add(house.containers.release, name, container_id)
@@ -97,6 +99,7 @@ def create(house: House, request: CreateRequest, *, promised: Future[None] | Non
             exec_driver=host.runtime or house.settings.exec_driver,
             log_driver=host.log_config.type,
             networks=networks,
+            links=linked,
             mounts=points,
         )
         directory = house.data_root / "containers" / container_id

@@ -14,7 +14,7 @@ from wherry.container.container import Container
 from wherry.container.exec_table import MADE
 from wherry.errors import CommandNotFound, Conflict, InvalidRequest, NotFound, WherryError
 from wherry.house import House
-from wherry.lifecycle import capability_sets, command, naming
+from wherry.lifecycle import capability_sets, command, links
 from wherry.lifecycle.create import check_texts
 from wherry.lifecycle.usual import usual_of
 from wherry.spec.command import Process
@@ -89,7 +89,7 @@ def _process(
     """The process of a request; on an error the attachment's descriptor is closed, as the keeper's client does."""
     try:
         return process(house, container, request)
-    except WherryError:
+    except BaseException:  # whatever it is, nobody else would hang the client up
         if attachment is not None:
             os.close(attachment.descriptor)
         raise
@@ -98,7 +98,7 @@ def _process(
 def process(house: House, container: Container, request: ExecRequest) -> Process:
     """An exec's process: the container's, with its own words, user, environment and privileges."""
     config, host = container.record.config, container.host_config
-    linked = naming.link_environment(house, container)
+    linked = links.environment(house, container, needed=False)
     base = command.process(
         config, host, command.environment(config, linked, tty=request.tty), usual_of(house)
     )

@@ -15,7 +15,7 @@ from wherry.container.container import Container, Run
 from wherry.container.state import Move
 from wherry.errors import NotFound, WherryError
 from wherry.house import House
-from wherry.lifecycle import execs, networking, peers, remove
+from wherry.lifecycle import execs, links, networking, peers, remove
 from wherry.lifecycle.memory import ran_out
 from wherry.lifecycle.start import attempt
 from wherry.lifecycle.waiting import settle
@@ -112,6 +112,8 @@ def _finish(house: House, container: Container, run: Run) -> None:
         house.tell(container, "oom")
     house.tell(container, "die", exitCode=str(code))
     networking.tell_all(house, "disconnect", run.connection)
+    if not house.closing:
+        links.tell_parents(house, container)
     keeper, container.keeper = container.keeper, None
     if keeper is not None:
         keeper.finish()

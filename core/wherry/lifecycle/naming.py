@@ -1,7 +1,7 @@
-"""/etc/hostname and /etc/hosts of containers, and what links add.
+"""/etc/hostname and /etc/hosts of containers.
 
 They are bind-mounted into running containers, so they are rewritten in place and never renamed over.
-Source: reference `buildHostnameAndHostsFiles`, `setupLinkedContainers`. For resolv.conf see `resolv_conf`.
+Source: reference `buildHostnameAndHostsFiles`. For resolv.conf see `resolv_conf`, for what links are `links`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from wherry.container.container import Container
 from wherry.errors import Conflict, InvalidRequest
 from wherry.house import House
+from wherry.lifecycle import links
 from wherry.lifecycle.files import read, write
-from wherry.lifecycle.ports import parse
 from wherry.network import names
 from wherry.network.connection import Connection
 from wherry.spec.container import Config, HostConfig
@@ -99,16 +99,34 @@ def _extra_lines(house: House, container: Container, connection: Connection) -> 
 
 def _extra(house: House, container: Container, connection: Connection) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    for alias, child in linked(house, container):
-        address = _address(child)
+    for alias, child in links.linked(house, container):
         aliases = dict.fromkeys([alias, child.record.config.hostname, child.name])
-        found.append((" ".join(aliases), address))
+        found.append((" ".join(name for name in aliases if name), links.address(child)))
     for entry in container.host_config.extra_hosts or ():
         name, address = _extra_host(entry)
         if address == "host-gateway":
-            address = next((e.ipv4_gateway for _, e in connection.endpoints if e.ipv4_gateway), "127.0.0.1")
-        found.append((name, address))
+            found += [(name, gateway) for gateway in _host_gateways(house, connection)]
+        else:
+            found.append((name, address))
     return found
+
+
+def _host_gateways(house: House, connection: Connection) -> list[str]:
+    """What `host-gateway` stands for: as the daemon was told, or the host's address as this container sees it."""
+    if house.settings.host_gateway_ips:
+        return list(house.settings.host_gateway_ips)
+    for _, endpoint in connection.endpoints:
+        if endpoint.ipv4_gateway or endpoint.ipv6_gateway:
+            return [endpoint.ipv4_gateway or endpoint.ipv6_gateway]
+    if connection.plan.kind == "host":
+        return ["127.0.0.1"]
+    for network in house.networks.list():
+        if network.name == "bridge" and network.subnets:
+            return [network.subnets[0].gateway]
+    raise Conflict(
+        "unable to derive the IP value for host-gateway: the container has no network with a gateway, and the daemon was "
+        "not told one with --host-gateway-ip"
+    )
 
 
 def files(house: House, container: Container) -> dict[str, Path]:
@@ -118,51 +136,3 @@ def files(house: House, container: Container) -> dict[str, Path]:
     if mode.startswith("container:"):
         directory = house.containers.get(mode.partition(":")[2]).directory
     return {f"/etc/{name}": directory / name for name in ("resolv.conf", "hostname", "hosts")}
-
-
-def linked(house: House, container: Container) -> list[tuple[str, Container]]:
-    """(alias, container) of each `--link`."""
-    found = []
-    for link in container.host_config.links or ():
-        name, _, alias = link.partition(":")
-        child = house.containers.get(name)
-        found.append((alias.rpartition("/")[2] or child.name, child))
-    return found
-
-
-def link_environment(house: House, container: Container) -> tuple[str, ...]:
-    """The variables that links give: reference `links.ToEnv`."""
-    variables: list[str] = []
-    for alias, child in linked(house, container):
-        if not child.running:
-            raise Conflict(
-                f"Cannot link to a non running container: /{child.name} AS /{container.name}/{alias}"
-            )
-        prefix, address = alias.replace("-", "_").upper(), _address(child)
-        ports = sorted(_exposed(child))
-        for index, (port, protocol) in enumerate(ports):
-            url = f"{protocol}://{address}:{port}"
-            if index == 0:
-                variables.append(f"{prefix}_PORT={url}")
-            name = f"{prefix}_PORT_{port}_{protocol.upper()}"
-            variables += [
-                f"{name}={url}",
-                f"{name}_ADDR={address}",
-                f"{name}_PORT={port}",
-                f"{name}_PROTO={protocol}",
-            ]
-        variables.append(f"{prefix}_NAME=/{container.name}/{alias}")
-        for entry in child.record.config.env or ():
-            name, _, value = entry.partition("=")
-            if name not in ("HOME", "PATH"):
-                variables.append(f"{prefix}_ENV_{name}={value}")
-    return tuple(variables)
-
-
-def _exposed(child: Container) -> list[tuple[int, str]]:
-    return [(port, protocol) for protocol, port in map(parse, child.record.config.exposed_ports or {})]
-
-
-def _address(child: Container) -> str:
-    connection = child.run.connection if child.run else None
-    return next((e.ipv4 for _, e in connection.endpoints if e.ipv4), "") if connection else ""

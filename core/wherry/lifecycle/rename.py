@@ -7,7 +7,7 @@ import msgspec
 from wherry.errors import InvalidRequest
 from wherry.house import House
 from wherry.lifecycle import networking
-from wherry.lifecycle.start import write_run
+from wherry.lifecycle.runs import write_run
 
 
 def rename(house: House, name: str, new_name: str) -> None:

@@ -79,10 +79,9 @@ def _tell_sharer(house: House, sharer_id: str, owner: Connection, *, new: bool) 
 def links(house: House, container: Container) -> dict[str, str]:
     """What a container calls others in networks that have names: alias → container's id."""
     found: dict[str, str] = {}
-    wanted = list(container.host_config.links or ()) if _named(house, container) else []
-    for request in container.record.networks.values():
-        wanted += request.links or ()
-    for link in wanted:
+    if _named(house, container):
+        found |= container.record.links
+    for link in (link for request in container.record.networks.values() for link in request.links or ()):
         name, _, alias = link.partition(":")
         try:
             child = house.containers.get(name)

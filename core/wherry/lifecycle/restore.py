@@ -21,7 +21,7 @@ from wherry.container.container import Container, Run
 from wherry.container.state import Move
 from wherry.errors import WherryError
 from wherry.house import House
-from wherry.lifecycle import execs, exits, networking
+from wherry.lifecycle import execs, exits, links, networking
 from wherry.lifecycle.leftovers import clean_up
 from wherry.lifecycle.remove import ASIDE, leftovers, purge
 from wherry.lifecycle.rootfs import storage_data
@@ -71,6 +71,10 @@ def restore(house: House) -> None:
     for container, run in ended:
         _rest(house, container, run)
     sweep(house)
+    for container in house.containers.all():
+        if container.keeper is not None and container.record.links:
+            with container.operation("link"):
+                links.refresh(house, container)
     # All are marked before any is started: who joins another's namespaces waits for one that is to be started.
     for container in [each for each in house.containers.all() if each.keeper is None and _wanted(each)]:
         container.move(Move.BACKED_OFF)

@@ -42,12 +42,14 @@ from wherry.lifecycle import (
     shared_memory,
     sysctls,
 )
+from wherry.lifecycle import links as linking
 from wherry.lifecycle.descriptors import Descriptors
 from wherry.lifecycle.idmaps import Remapped
 from wherry.lifecycle.leftovers import clean_up
 from wherry.lifecycle.limits import honoured
 from wherry.lifecycle.mounting import in_order, mount_of, tmpfs_mounts
 from wherry.lifecycle.remove import purge
+from wherry.lifecycle.runs import write_run
 from wherry.lifecycle.usual import usual_of
 from wherry.lifecycle.waiting import settle
 from wherry.linux import mapped, mounts, paths
@@ -56,7 +58,6 @@ from wherry.logs.options import delivery
 from wherry.network.connection import Connection
 from wherry.spec.command import Command, Mount
 from wherry.spec.log import LogContext
-from wherry.state import atomic
 from wherry.undo import Undo
 
 log = logging.getLogger(__name__)
@@ -149,6 +150,7 @@ def attempt(house: House, container: Container, cancelled: Callable[[], bool]) -
         finished_at=container.state.finished_at,
     )
     house.tell(container, "start")
+    linking.tell_parents(house, container)
     container.save(synced=False)
 
 
@@ -257,7 +259,12 @@ def volumes(begun: Start, undo: Undo) -> None:
 
 def links(begun: Start, undo: Undo) -> None:
     """`--link`: reference `setupLinkedContainers`."""
-    begun.linked = naming.link_environment(begun.house, begun.container)
+    house, container = begun.house, begun.container
+    assert begun.connection is not None
+    begun.linked = linking.environment(house, container)
+    if wanted := linking.passages(house, container, begun.connection):
+        begun.connection = house.networks.allow(begun.connection, wanted)
+        undo.add(house.networks.release, begun.connection)
 
 
 def working_directory(begun: Start, undo: Undo) -> None:
@@ -415,11 +422,6 @@ def run(begun: Start, undo: Undo) -> None:
     publishing.send(keeper, ports[len(first) :], sockets[len(first) :])
     keeper.release()
     begun.run = msgspec.structs.replace(begun.run, released=True)
-
-
-def write_run(house: House, container: Container, begun: Run) -> None:
-    """Record a run on the exec root."""
-    atomic.replace(house.run_file(container), msgspec.json.encode(begun))
 
 
 def _setup(begun: Start) -> Setup:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from wherry.network.firewall.model import Version
+from wherry.network.firewall.model import Passage, Version
 from wherry.network.gateways import address, ranked
 from wherry.network.listening import Listener
 from wherry.network.pools import Pool
@@ -84,6 +84,8 @@ class Connection:
     ports: tuple[PortBinding, ...] = ()
     id_maps: IdMaps | None = None
     """Of the user namespace that the sandbox belongs to."""
+    passages: tuple[Passage, ...] = ()
+    """What passes for it although containers of the network do not reach each other: its links."""
     resolver_port: int = 0
     """Where in the sandbox its name server listens; 0: containers of its networks have no names."""
     shares: Connection | None = None

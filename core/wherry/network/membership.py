@@ -13,6 +13,7 @@ from wherry.errors import Conflict, Forbidden, NotFound
 from wherry.network import endpoints, gateways
 from wherry.network.connection import Connection, ConnectRequest, publishable
 from wherry.network.connections import Connections
+from wherry.network.firewall.model import Passage
 from wherry.network.listening import listen
 from wherry.network.ports import Held
 from wherry.network.publishing import Publishing
@@ -101,6 +102,15 @@ class Membership:
         self._directory.drop(*place)
         self._wiring.leave_now(old.sandbox, *place)
         gateways.set_routes(old.sandbox, new.endpoints)
+        return new
+
+    def allow(self, old: Connection, passages: tuple[Passage, ...]) -> Connection:
+        """The connection of a container for which exactly these pass."""
+        new = dataclasses.replace(old, passages=passages)
+        with Undo() as undo:
+            self._publishing.move(old, new, undo)
+            self._connections.replace(old, new)
+            undo.keep()
         return new
 
     def rename(self, old: Connection, request: ConnectRequest) -> Connection:

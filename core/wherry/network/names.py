@@ -50,6 +50,25 @@ def drop_lines(text: str, address: str, name: str) -> str:
     return "".join(kept)
 
 
+def point_lines(text: str, name: str, address: str) -> str:
+    """A hosts file in which a name leads to another address; other names of the same line go along."""
+    kept = []
+    for line in text.splitlines(keepends=True):
+        content, mark, remark = line.partition("#")
+        words = content.split()
+        if name in words[1:] and words[0] != address:
+            tail = content[content.index(words[0]) + len(words[0]) :]
+            line = f"{address}{tail}{mark}{remark}"
+        kept.append(line)
+    return "".join(kept)
+
+
+def drop_name(text: str, name: str) -> str:
+    """A hosts file without the lines of a name."""
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if name not in line.partition("#")[0].split()[1:])
+
+
 def resolv_conf(
     host_text: str,
     *,

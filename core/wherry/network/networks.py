@@ -20,6 +20,7 @@ from wherry.network.connections import Connections
 from wherry.network.conntrack import Flows
 from wherry.network.endpoints import has_names
 from wherry.network.firewall.firewall import Firewall, choose
+from wherry.network.firewall.model import Passage
 from wherry.network.firewall.watch import Watch
 from wherry.network.lingering import Lingering
 from wherry.network.listening import Listener
@@ -211,6 +212,10 @@ class Networks:
     def leave(self, connection: Connection, network: Network) -> Connection:
         """Disconnect a running container from a network. NotFound if it is not in it."""
         return self._membership.leave(connection, network)
+
+    def allow(self, connection: Connection, passages: tuple[Passage, ...]) -> Connection:
+        """Let exactly these pass for a container, whatever its network says; they go with its connection."""
+        return self._membership.allow(connection, passages)
 
     def rename(self, connection: Connection, request: ConnectRequest) -> Connection:
         """A connected container has another name now: its networks know it by that one at once."""

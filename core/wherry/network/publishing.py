@@ -8,7 +8,7 @@ from wherry.network import binding
 from wherry.network.connection import Connection
 from wherry.network.conntrack import Flows
 from wherry.network.firewall.firewall import Firewall
-from wherry.network.firewall.model import VERSIONS, Publication, Version
+from wherry.network.firewall.model import VERSIONS, Grant, Publication, Version
 from wherry.network.gateways import address
 from wherry.network.ports import EVERY_IPV6, Held, Owner, Ports, PortWish
 from wherry.spec.network import PortBinding
@@ -89,9 +89,9 @@ class Publishing:
         self._ports.release(bindings)
 
 
-def publications(connection: Connection) -> list[Publication]:
-    """What the firewall is told of a container's ports."""
-    found = []
+def publications(connection: Connection) -> list[Grant]:
+    """What the firewall is told of a container: its ports, and what passes for it."""
+    found: list[Grant] = list(connection.passages)
     endpoints = {version: connection.published(version) for version in VERSIONS}
     for port in connection.ports:
         version: Version = 6 if ":" in port.host_address else 4
