@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -56,24 +56,31 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     history: list[Step] | None = None
 
 
+_decode: Final = msgspec.json.Decoder(Document)
+Kind = TypeVar("Kind")
+
+
 def digest_of(data: bytes) -> str:
     """`sha256:` and the hexadecimal digits."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def decode(data: bytes, kind: Any, what: str) -> Any:
-    """A JSON document as `kind`; InvalidRequest says what is wrong with `what`."""
+def decode(data: bytes, decoder: msgspec.json.Decoder[Kind], what: str) -> Kind:
+    """A JSON document as what `decoder` makes; InvalidRequest says what is wrong with `what`.
+
+    A decoder is made when its module is imported: threads that make msgspec learn one type at once can crash it.
+    """
     if len(data) > MAX_DOCUMENT:
         raise InvalidRequest(f"{what} is {len(data)} bytes long; {MAX_DOCUMENT} are allowed")
     try:
-        return msgspec.json.decode(data, type=kind)
+        return decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"{what} is not what it should be: {str(error) or 'nested too deep'}") from error
 
 
 def read(data: bytes) -> Document:
     """A configuration document that this engine can run. InvalidRequest for any other."""
-    document: Document = decode(data, Document, "the configuration of the image")
+    document = decode(data, _decode, "the configuration of the image")
     if document.rootfs.type != "layers":
         raise InvalidRequest(
             f'the configuration of the image has a root file system of type "{document.rootfs.type}"'

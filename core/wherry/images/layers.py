@@ -44,6 +44,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     tar_size: int = 0
 
 
+_decode: Final = msgspec.json.Decoder(Record)
+
+
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
     """A blob that was stored."""
 
@@ -79,7 +82,7 @@ class Layers:
             path.unlink()
         for path in sorted(self._records.glob("*.json")):
             try:
-                record = msgspec.json.decode(path.read_bytes(), type=Record)
+                record = _decode.decode(path.read_bytes())
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 self._log.warning(
                     f"the record of a layer is damaged and set aside: {error}", layer=path.stem[:12]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, Final, TypeAlias
 
 import msgspec
 
@@ -40,6 +40,8 @@ Ids: TypeAlias = list[str]
 Views: TypeAlias = list[ImageView]
 Done: TypeAlias = list[dict[str, str]]
 """[{"Untagged": …}, {"Deleted": …}, …]."""
+
+_decode_references: Final = msgspec.json.Decoder(dict[str, str])
 
 
 class Images:
@@ -355,7 +357,7 @@ class Images:
 
     def _read_references(self, images: Mapping[str, Image]) -> dict[str, str]:
         try:
-            found = document.decode(self._references.read_bytes(), dict[str, str], "references.json")
+            found = document.decode(self._references.read_bytes(), _decode_references, "references.json")
         except FileNotFoundError:
             return {}
         except InvalidRequest as error:

@@ -78,6 +78,11 @@ class _Manifest(msgspec.Struct, frozen=True):
     layers: list[_Descriptor] | None = None
 
 
+_decode_items: Final = msgspec.json.Decoder(list[_DockerItem])
+_decode_index: Final = msgspec.json.Decoder(_Index)
+_decode_manifest: Final = msgspec.json.Decoder(_Manifest)
+
+
 class Contents:
     """The table of contents of an archive in a file."""
 
@@ -148,9 +153,7 @@ def images(contents: Contents) -> Iterator[ImageSource]:
 
 
 def _docker(contents: Contents) -> Iterator[ImageSource]:
-    items: list[_DockerItem] = document.decode(
-        contents.document("manifest.json"), list[_DockerItem], "manifest.json"
-    )
+    items = document.decode(contents.document("manifest.json"), _decode_items, "manifest.json")
     if len(items) > _MOST_IMAGES:
         raise InvalidRequest(f"the archive has {len(items)} images; {_MOST_IMAGES} are allowed")
     for item in items:
@@ -162,7 +165,7 @@ def _docker(contents: Contents) -> Iterator[ImageSource]:
 
 
 def _oci(contents: Contents) -> Iterator[ImageSource]:
-    index: _Index = document.decode(contents.document("index.json"), _Index, "index.json")
+    index = document.decode(contents.document("index.json"), _decode_index, "index.json")
     if len(index.manifests) > _MOST_IMAGES:
         raise InvalidRequest(f"the archive has {len(index.manifests)} images; {_MOST_IMAGES} are allowed")
     # One image may be listed once per name.
@@ -188,7 +191,7 @@ def _is_reference(name: str) -> bool:
 
 
 def _oci_image(contents: Contents, digest: str, names: tuple[str, ...], depth: int) -> ImageSource:
-    manifest: _Manifest = document.decode(_checked(contents, digest), _Manifest, f"manifest {digest}")
+    manifest = document.decode(_checked(contents, digest), _decode_manifest, f"manifest {digest}")
     if manifest.manifests is not None:
         if depth >= _MOST_DEPTH:
             raise InvalidRequest("the indexes in the archive are nested too deep")

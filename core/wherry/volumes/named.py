@@ -32,6 +32,9 @@ class Volume(Value, frozen=True, kw_only=True):
     anonymous: bool = False
 
 
+_decode: Final = msgspec.json.Decoder(Volume)
+
+
 class Volumes:
     """The volumes below `root`. A volume exists when its record does."""
 
@@ -80,7 +83,7 @@ class Volumes:
 
     def get(self, name: str) -> Volume:
         try:
-            return msgspec.json.decode((self._root / name / "volume.json").read_bytes(), type=Volume)
+            return _decode.decode((self._root / name / "volume.json").read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             raise NotFound("volume", name, f"get {name}: no such volume") from None
 
