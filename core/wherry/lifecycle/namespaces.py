@@ -10,9 +10,10 @@ import os
 from wherry.container.container import Container
 from wherry.errors import InvalidRequest
 from wherry.house import House
-from wherry.lifecycle import idmaps, peers, shared_memory
+from wherry.lifecycle import idmaps, peers
 from wherry.lifecycle.descriptors import Descriptors
 from wherry.lifecycle.idmaps import Remapped
+from wherry.lifecycle.shared_memory import Donor
 from wherry.network.connection import Connection
 from wherry.spec.command import Namespace, Namespaces
 from wherry.spec.container import HostConfig
@@ -43,6 +44,7 @@ def chosen(
     container: Container,
     connection: Connection | None,
     remapped: Remapped | None,
+    donor: Donor | None,
     descriptors: Descriptors,
 ) -> Namespaces:
     """The namespaces of a start. Conflict: a container whose namespaces it joins does not run, or shares none."""
@@ -53,7 +55,7 @@ def chosen(
     user = HOST if remapped is None else _joined(os.dup(remapped.user), descriptors)
     return Namespaces(
         net=net,
-        ipc=_ipc(house, container, descriptors),
+        ipc=_ipc(container, donor, descriptors),
         pid=_of_peer(house, host.pid_mode, "pid", descriptors),
         uts=HOST if host.uts_mode == "host" else Namespace(),
         cgroup=HOST if host.cgroupns_mode == "host" else Namespace(),
@@ -62,11 +64,10 @@ def chosen(
     )
 
 
-def _ipc(house: House, container: Container, descriptors: Descriptors) -> Namespace:
+def _ipc(container: Container, donor: Donor | None, descriptors: Descriptors) -> Namespace:
     if container.host_config.ipc_mode == "host":
         return HOST
-    found = shared_memory.donor(house, container)
-    return Namespace() if found is None else _joined(peers.open_namespace(*found, "ipc"), descriptors)
+    return Namespace() if donor is None else _joined(peers.open_namespace(*donor, "ipc"), descriptors)
 
 
 def _of_peer(house: House, mode: str, kind: str, descriptors: Descriptors) -> Namespace:

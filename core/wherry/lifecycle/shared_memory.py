@@ -12,7 +12,7 @@ moby `getIPCContainer`.
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, TypeAlias
 
 from wherry.container.container import Container, Run
 from wherry.errors import Conflict
@@ -23,8 +23,11 @@ from wherry.linux import detached, mounts
 TARGET: Final = "/dev/shm"
 
 
-def donor(house: House, container: Container) -> tuple[Container, Run] | None:
-    """Whose a start joins: its peer's, or what a sharer has kept of the container's own last run.
+Donor: TypeAlias = tuple[Container, Run]
+
+
+def donor(house: House, container: Container) -> Donor | None:
+    """Whose a start joins, namespace and /dev/shm: its peer's, or what a sharer has kept of the container's own last run.
 
     NotFound, Conflict: the peer does not run, or does not share.
     """
@@ -42,14 +45,13 @@ def donor(house: House, container: Container) -> tuple[Container, Run] | None:
     return None
 
 
-def mount_of(house: House, container: Container) -> int | None:
-    """A detached mount of the /dev/shm that a start shares, the caller's; None where it has its own, or none.
+def mount_of(container: Container, found: Donor | None) -> int | None:
+    """A detached mount of the /dev/shm of `donor`, or of the host, the caller's; None where it has its own, or none.
 
     Conflict: whoever has it has none, or is just ending.
     """
     if container.host_config.ipc_mode == "host":
         return mounts.clone_tree(TARGET)
-    found = donor(house, container)
     if found is None:
         return None
     peer, run = found

@@ -297,6 +297,7 @@ def command(begun: Start, undo: Undo) -> None:
     process = commands.process(config, host, begun.environment, usual_of(house))
     if container.terminal_size is not None:
         process = dataclasses.replace(process, console_size=container.terminal_size)
+    donor = shared_memory.donor(house, container)
     begun.command = Command(
         id=container.id,
         rootfs=begun.rootfs,
@@ -305,8 +306,10 @@ def command(begun: Start, undo: Undo) -> None:
         hostname="" if host.uts_mode == "host" else config.hostname,
         domainname=config.domainname,
         init=bool(host.init),
-        namespaces=namespaces.chosen(house, container, begun.connection, begun.remapped, begun.descriptors),
-        shm=_shm(begun),
+        namespaces=namespaces.chosen(
+            house, container, begun.connection, begun.remapped, donor, begun.descriptors
+        ),
+        shm=_shm(begun, donor),
         devices=devices,
         device_rules=rules,
         masked_paths=tuple(host.masked_paths or ()),
@@ -325,11 +328,11 @@ def command(begun: Start, undo: Undo) -> None:
             extension.call("check", command=begun.command)
 
 
-def _shm(begun: Start) -> int | None:
+def _shm(begun: Start, donor: shared_memory.Donor | None) -> int | None:
     """Not where the user has mounted something else."""
     if any(mount.target == shared_memory.TARGET for mount in begun.mounts):
         return None
-    found = shared_memory.mount_of(begun.house, begun.container)
+    found = shared_memory.mount_of(begun.container, donor)
     return None if found is None else begun.descriptors.add(found)
 
 
