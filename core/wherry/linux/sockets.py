@@ -30,6 +30,25 @@ _HEADER = struct.Struct("!II")
 _RIGHTS_SIZE = socket.CMSG_SPACE(MOST_DESCRIPTORS * array.array("i").itemsize)
 
 
+def is_over(connected: socket.socket, waiting: tuple[type[OSError], ...] = (BlockingIOError,)) -> bool:
+    """Whether the other side has closed a stream; what else it said is thrown away. The timeout stays what it was.
+
+    `waiting`: by what a read says that there is nothing yet; a TLS socket has another word for it.
+    """
+    before = connected.gettimeout()
+    connected.settimeout(0)
+    try:
+        while connected.recv(4096):
+            pass
+        return True
+    except waiting:
+        return False
+    except OSError:
+        return True
+    finally:
+        connected.settimeout(before)
+
+
 class BadMessage(ValueError):
     """The peer sent what is no message, or one beyond the bounds; the connection is of no use any more."""
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgpack
 
+from wherry.linux.sockets import is_over
 from wherry_fluentd_log.options import Destination
 
 _CONNECTING: Final = 5.0
@@ -29,7 +30,7 @@ class Connection:
         self.timeout = _CONNECTING
 
     def send(self, messages: deque[bytes]) -> None:
-        if self._socket is not None and not self._to.acknowledged and _is_over(self._socket):
+        if self._socket is not None and not self._to.acknowledged and is_over(self._socket):
             self.close()
         if self._socket is None:
             self._socket = self._connect()
@@ -75,15 +76,3 @@ class Connection:
                     raise ConnectionResetError("the server acknowledged something else")
             except (ValueError, msgpack.exceptions.UnpackException) as error:
                 raise ConnectionResetError(f"the server's acknowledgement is none: {error}") from error
-
-
-def _is_over(connected: socket.socket) -> bool:
-    connected.settimeout(0)
-    try:
-        while connected.recv(4096):
-            pass
-        return True
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True

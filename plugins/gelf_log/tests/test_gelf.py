@@ -155,6 +155,18 @@ def test_the_fields_of_a_message(server: Server, tmp_path: Path) -> None:
     assert third["_partial_message"] == "true"
 
 
+def test_what_is_too_long_for_udp_is_said(server: Server, tmp_path: Path) -> None:
+    """A message of more than 128 datagrams is refused and counted by the keeper."""
+    make = context_factory(
+        tmp_path, gelf_address=f"udp://127.0.0.1:{server.port}", gelf_compression_type="none", labels="big"
+    )
+    made = replace(make(), labels={"big": "x" * 190_000})
+    sink = GelfLog().open(made)
+    with pytest.raises(InvalidRequest, match="too long for UDP"):
+        Writer(sink).write("stdout", b"lost\n")
+    sink.close()
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -16,6 +16,8 @@ import zlib
 from collections import deque
 from typing import Final
 
+from wherry.errors import InvalidRequest
+from wherry.linux.sockets import is_over
 from wherry.spec.logdelivery import Wire
 from wherry_gelf_log.options import Destination
 
@@ -48,7 +50,13 @@ class Datagrams:
             self._socket.settimeout(self.timeout)
             self._socket.connect(where)
         while messages:
-            for part in chunks(self._packed(messages[0])):
+            parts = chunks(self._packed(messages[0]))
+            if not parts:
+                size = len(messages.popleft())
+                raise InvalidRequest(
+                    f"a GELF message of {size} bytes is too long for UDP; send by tcp:// instead"
+                )
+            for part in parts:
                 try:
                     self._socket.send(part)
                 except ConnectionRefusedError:
@@ -71,7 +79,7 @@ class Datagrams:
 
 
 def chunks(message: bytes) -> list[bytes]:
-    """A message as datagrams. One that would need more than 128 cannot be sent by UDP, and is cut to nothing."""
+    """A message as datagrams; none where it would need more than 128, which is all that UDP can have."""
     if len(message) <= CHUNK:
         return [message]
     room = CHUNK - 12
@@ -91,7 +99,7 @@ class Connection:
         self.timeout = _CONNECTING
 
     def send(self, messages: deque[bytes]) -> None:
-        if self._socket is not None and _is_over(self._socket):
+        if self._socket is not None and is_over(self._socket):
             self.close()
         if self._socket is None:
             self._socket = socket.create_connection((self._to.host, self._to.port), self.timeout)
@@ -106,17 +114,3 @@ class Connection:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-
-
-def _is_over(connected: socket.socket) -> bool:
-    connected.settimeout(0)
-    try:
-        while connected.recv(4096):
-            pass
-        return True
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    finally:
-        connected.settimeout(_SENDING)

@@ -18,11 +18,13 @@ import ssl
 from collections import deque
 from typing import Final
 
+from wherry.linux.sockets import is_over
 from wherry_syslog_log.options import Address, Destination
 
 _LOCAL: Final = ("/dev/log", "/var/run/syslog", "/var/run/log")
 CONNECTING: Final = 5.0
 _SENDING: Final = 10.0
+_WAITING: Final = (BlockingIOError, ssl.SSLWantReadError)
 _AT_ONCE: Final = 64 * 1024
 _SHORTEST: Final = 480  # RFC 5424: what every receiver takes
 
@@ -42,7 +44,7 @@ class Connection:
     def send(self, messages: deque[bytes]) -> None:
         """Send all `messages`; each is taken out when it is sent. OSError: those that are left were not."""
         connected = self._socket
-        if connected is not None and connected.type == socket.SOCK_STREAM and _is_over(connected):
+        if connected is not None and connected.type == socket.SOCK_STREAM and is_over(connected, _WAITING):
             self.close()
         if self._socket is None:
             self._socket = self._connect()
@@ -127,21 +129,6 @@ class Connection:
 
 _NONE_THERE: Final = (errno.ENOENT, errno.EPROTOTYPE)
 _KINDS: Final = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
-
-
-def _is_over(connected: socket.socket) -> bool:
-    """Whether the other side has closed a stream. What else it may have said is of no interest."""
-    connected.settimeout(0)
-    try:
-        while connected.recv(4096):
-            pass
-        return True
-    except (BlockingIOError, ssl.SSLWantReadError):
-        return False
-    except OSError:
-        return True
-    finally:
-        connected.settimeout(_SENDING)
 
 
 def _first(choices: list[tuple[str, socket.SocketKind]]) -> socket.socket:
